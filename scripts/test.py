@@ -1,0 +1,113 @@
+"""Run the stages of `make test` in order, and stop at the first that fails.
+
+Usage: python scripts/test.py [STAGE ...]
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+DJANGO61 = ROOT / ".venv-django61"
+PYTEST = ["-m", "pytest", "-q"]
+PARALLEL = [*PYTEST, "-n", "2", "--dist", "loadgroup"]
+
+STAGES = {
+    "format": "the formatting",
+    "lint": "the style rules",
+    "types": "the types",
+    "contracts": "the floors: who may import whom",
+    "protocol": "the rules, every branch of them",
+    "sqlite": "all tests on SQLite",
+    "postgresql": "all tests on PostgreSQL",
+    "mariadb": "the tests for MariaDB",
+    "django61": "all tests with Django 6.1, on SQLite and PostgreSQL",
+}
+
+
+def main(names: list[str]) -> int:
+    unknown = set(names) - STAGES.keys()
+    if unknown:
+        print(f"unknown stage: {', '.join(sorted(unknown))}; there are: {', '.join(STAGES)}")
+        return 2
+    begin = time.monotonic()
+    for name in names or STAGES:
+        print(f"\n==== {name}: {STAGES[name]}", flush=True)
+        if not _run(name):
+            print(f"\n==== {name} FAILED; again with: make test STAGE={name}", flush=True)
+            return 1
+    print(f"\n==== all passed in {time.monotonic() - begin:.0f} s", flush=True)
+    return 0
+
+
+def _run(stage: str) -> bool:
+    python = sys.executable
+    match stage:
+        case "format":
+            return _call(BIN / "ruff", "format", "--check", ".")
+        case "lint":
+            return _call(BIN / "ruff", "check", ".")
+        case "types":
+            return _call(python, "-m", "mypy")
+        case "contracts":
+            return _call(BIN / "lint-imports", "--no-logo")
+        case "protocol":
+            coverage = ["--cov=drf_concord.protocol", "--cov-branch", "--cov-fail-under=100"]
+            return _call(python, *PYTEST, *coverage, "tests/protocol")
+        case "sqlite" | "postgresql":
+            return _call(python, *PARALLEL, database=stage)
+        case "mariadb":
+            return _call(python, *PYTEST, "-m", "mariadb", database=stage)
+        case _:
+            return _django61()
+
+
+def _django61() -> bool:
+    base = _newer_python()
+    if base is None:
+        print("SKIPPED: Django 6.1 needs Python 3.12 or newer, and there is none here that runs")
+        return True
+    requirements = "requirements/test-django61.txt"
+    if not _call("sh", "scripts/environment.sh", DJANGO61.name, requirements, PYTHON=base):
+        return False
+    python = DJANGO61 / "bin" / "python"
+    return all(_call(python, *PARALLEL, database=name) for name in ("sqlite", "postgresql"))
+
+
+def _newer_python() -> str | None:
+    """The first interpreter that runs, is 3.12 or newer, and can do what the tests need."""
+    question = "import ensurepip, sqlite3, ssl, sys, venv; sys.exit(sys.version_info < (3, 12))"
+    for candidate in _candidates():
+        answer = subprocess.run([candidate, "-c", question], capture_output=True, check=False)
+        if answer.returncode == 0:
+            return candidate
+    return None
+
+
+def _candidates() -> Iterator[str]:
+    versions = ("3.13", "3.12", "3.14")
+    for version in versions:
+        found = shutil.which(f"python{version}")
+        if found:
+            yield found
+    # version managers keep their interpreters side by side
+    for version in versions:
+        for path in sorted(Path(sys.base_prefix).parent.glob(f"*{version}*/bin/python")):
+            yield str(path)
+    yield os.path.realpath(sys.executable)
+
+
+def _call(*command: str | Path, database: str = "sqlite", **environment: str) -> bool:
+    environment["CONCORD_TEST_DB"] = database
+    return subprocess.run(command, cwd=ROOT, env=os.environ | environment).returncode == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

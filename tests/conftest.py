@@ -1,0 +1,64 @@
+"""Which tests run on which database, and what happens when a service is not there."""
+
+from __future__ import annotations
+
+import os
+
+import hypothesis
+import pytest
+
+from tests.services import REDIS, SERVICES, missing
+from tests.settings import TEST_DB
+
+DATABASES = ("sqlite", "postgresql", "mariadb")
+REQUIRED = os.environ.get("CONCORD_REQUIRE_SERVICES") == "1"
+
+# a shared machine makes single examples slow, which says nothing about the code
+hypothesis.settings.register_profile("tests", deadline=None, derandomize="CI" in os.environ)
+hypothesis.settings.load_profile("tests")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Stop at once, in one line, when services are required and one does not answer."""
+    for name in SERVICES if REQUIRED else ():
+        line = missing(name)
+        if line is not None:
+            pytest.exit(line, returncode=1)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"database: {TEST_DB}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        reason = _reason_to_skip(item)
+        if reason is not None:
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _reason_to_skip(item: pytest.Item) -> str | None:
+    named = [name for name in DATABASES if item.get_closest_marker(name)]
+    if named and TEST_DB not in named:
+        return f"runs only on {', '.join(named)}"
+    needed = [TEST_DB]
+    for marker in item.iter_markers("services"):
+        needed.extend(marker.args or ["redis"])
+    return next((line for line in map(missing, needed) if line is not None), None)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say once for each service that did not answer what to start."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = {str(report.longrepr[2]).removeprefix("Skipped: ") for report in skipped}
+    for reason in sorted(reason for reason in reasons if "is not reachable" in reason):
+        terminalreporter.write_line(reason, yellow=True)
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> str:
+    """The address of the Redis of the tests; skips where none answers."""
+    line = missing("redis")
+    if line is not None:
+        pytest.skip(line)
+    return f"redis://{REDIS.host}:{REDIS.port}/0"

@@ -1,0 +1,102 @@
+"""The services that tests may need: whether each one answers, and what to say when it does not."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+__all__ = ["MARIADB", "POSTGRESQL", "REDIS", "SERVICES", "Service", "missing"]
+
+CONNECT_TIMEOUT = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One service, where it is expected, and the command that starts it."""
+
+    title: str
+    host: str
+    port: int
+    start: str
+    probe: Callable[[Service], None]
+
+    @property
+    def line(self) -> str:
+        """What to tell a person when the service does not answer."""
+        where = self.host if self.host.startswith("/") else f"{self.host}:{self.port}"
+        return f"{self.title} is not reachable at {where}: start it with `{self.start}`"
+
+
+def _postgresql(service: Service) -> None:
+    import psycopg
+
+    psycopg.connect(
+        host=service.host,
+        port=service.port,
+        user=os.environ.get("PGUSER", "postgres"),
+        password=os.environ.get("PGPASSWORD", ""),
+        dbname="postgres",
+        connect_timeout=int(CONNECT_TIMEOUT),
+    ).close()
+
+
+def _mariadb(service: Service) -> None:
+    import pymysql
+
+    pymysql.connect(
+        host=service.host, port=service.port, user="root", connect_timeout=int(CONNECT_TIMEOUT)
+    ).close()
+
+
+def _redis(service: Service) -> None:
+    with socket.create_connection((service.host, service.port), CONNECT_TIMEOUT) as connection:
+        connection.sendall(b"PING\r\n")
+        if not connection.recv(64).startswith(b"+PONG"):
+            raise ConnectionError(service.title)
+
+
+POSTGRESQL = Service(
+    "PostgreSQL",
+    os.environ.get("PGHOST", "127.0.0.1"),
+    int(os.environ.get("PGPORT", "5432")),
+    "pg_ctlcluster --skip-systemctl-redirect 15 main start",
+    _postgresql,
+)
+MARIADB = Service(
+    "MariaDB",
+    os.environ.get("MARIADB_HOST", "127.0.0.1"),
+    int(os.environ.get("MARIADB_PORT", "3306")),
+    "start-stop-daemon --start --oknodo --background --exec /usr/sbin/mariadbd",
+    _mariadb,
+)
+REDIS = Service(
+    "Redis",
+    os.environ.get("REDIS_HOST", "127.0.0.1"),
+    int(os.environ.get("REDIS_PORT", "6379")),
+    'redis-server --daemonize yes --bind 127.0.0.1 --save "" --appendonly no',
+    _redis,
+)
+
+SERVICES = {"postgresql": POSTGRESQL, "mariadb": MARIADB, "redis": REDIS}
+
+
+@cache
+def missing(name: str) -> str | None:
+    """Say in one line why a service cannot be used, or return None when it answers.
+
+    Args:
+        name: a key of `SERVICES`; any other name, as `sqlite`, needs no service.
+    """
+    service = SERVICES.get(name)
+    if service is None:
+        return None
+    try:
+        service.probe(service)
+    except Exception as error:
+        # the first line of a driver's message is enough to tell refused from forbidden
+        detail = str(error).splitlines() or [type(error).__name__]
+        return f"{service.line} ({detail[0]})"
+    return None
