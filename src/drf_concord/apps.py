@@ -1,0 +1,28 @@
+"""The Django application."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+from django.core.checks import Tags, register
+from django.db.models.signals import post_migrate, pre_migrate
+
+__all__ = ["ConcordConfig"]
+
+
+class ConcordConfig(AppConfig):
+    """One app, one migration history: locks, the log, and what pruning needs."""
+
+    name = "drf_concord"
+    label = "concord"
+    verbose_name = "Concord"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Keep the triggers right round migrations, and register the checks."""
+        from . import checks, triggers
+
+        pre_migrate.connect(triggers.before_migrate, sender=self)
+        post_migrate.connect(triggers.after_migrate, sender=self)
+        register(checks.check_settings, Tags.compatibility)
+        register(checks.check_models, Tags.models)
+        register(checks.check_databases, Tags.database, deploy=False)

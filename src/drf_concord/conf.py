@@ -1,0 +1,73 @@
+"""The settings: names, types, defaults and their meaning in one place, read late.
+
+A project overrides them in one dictionary, ``CONCORD = {"LOCK_TTL": 60}``. Every read goes to Django's
+settings, so ``override_settings`` works for each key.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings as django_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["Settings", "settings"]
+
+
+class Settings:
+    """What a project may change, each with its default."""
+
+    RELEASE: str = ""
+    """Part of every entity tag: change it when a deploy changes what a serializer shows."""
+
+    REQUIRE_PRECONDITION: bool = False
+    """Answer 428 to PUT, PATCH and DELETE without a precondition (``precondition_required`` per view)."""
+
+    LOCKED_STATUS: int = 409
+    """HTTP status of a write refused by a lock: 409, or 423 (RFC 4918 section 11.3)."""
+
+    LOCK_HOLDER: str = "user"
+    """Who is the holder: "user" (any of the user's requests) or "client" (only with ``Lock-Token``)."""
+
+    LOCK_TTL: int = 30
+    """How long a hold lasts when the caller does not say, in seconds."""
+
+    LOCK_MAX_TTL: int = 3600
+    """Longest time a hold may be asked for or renewed by, in seconds."""
+
+    LOCK_MAX_HOLD: int = 28800
+    """Longest time one hold may last in all, renewals included, in seconds."""
+
+    LOCKS_PER_USER: int = 100
+    """How many live locks one user may hold."""
+
+    LOCK_RATE: str | None = "120/min"
+    """How often a user may acquire locks, as DRF writes rates; None for no limit."""
+
+    LOCK_TIMEOUT: float | None = 5.0
+    """How long a write waits for a row another writer holds before it answers 503, in seconds (PostgreSQL,
+    MariaDB; SQLite has its ``timeout`` option); None waits for ever."""
+
+    DISCLOSURE: str = "editors"
+    """To whom the holder of a lock is named: "editors" (may change the object), "everyone" or "nobody"."""
+
+    CAPTURE: Sequence[str] = ()
+    """Models, as "app.Model", whose changes are recorded beside those of ``Versioned`` models."""
+
+    RETENTION: int = 3600
+    """How long a change is kept in the log, in seconds."""
+
+    RETENTION_ROWS: int = 1_000_000
+    """How many changes are kept in the log at the most."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name.isupper():
+            overrides: Mapping[str, Any] = getattr(django_settings, "CONCORD", None) or {}
+            if name in overrides:
+                return overrides[name]
+        return super().__getattribute__(name)
+
+
+settings = Settings()
