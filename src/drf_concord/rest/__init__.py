@@ -1,0 +1,1 @@
+"""The HTTP door: Django REST Framework views whose writes pass the gate."""

@@ -1,0 +1,182 @@
+"""Entity tags of representations: which version, seen how.
+
+A tag is ``"<write half>-<variant>"``. Writes are guarded by the write half alone, so the tag of any
+representation guards a write. The variant tells representations of one state apart for caches.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from django.utils import timezone, translation
+from rest_framework import fields, relations, serializers
+from rest_framework.generics import GenericAPIView
+from rest_framework.renderers import JSONRenderer
+
+from ..conf import settings
+from ..fields import version_field
+from ..protocol.etags import EntityTag, encode_version
+from ..protocol.preconditions import Current, last_modified
+from .serializers import ETagField
+
+if TYPE_CHECKING:
+    from django.db.models import Model
+    from rest_framework.request import Request
+
+__all__ = [
+    "Source",
+    "content_digest",
+    "current_of",
+    "declared",
+    "digest",
+    "flat_fields",
+    "flat_variant",
+    "source_of",
+]
+
+CLOCK_TOLERANCE = 1_000_000  # microseconds by which this machine's clock may be ahead of the database's
+DRF = "rest_framework."
+OVERRIDABLE = ("__init__", "data", "fields", "get_fields", "to_representation", "_readable_fields")
+PLAIN = (
+    fields.BooleanField, fields.CharField, fields.ChoiceField, fields.DateField, fields.DateTimeField,
+    fields.DecimalField, fields.DictField, fields.DurationField, fields.EmailField, fields.FilePathField,
+    fields.FloatField, fields.IPAddressField, fields.IntegerField, fields.JSONField, fields.ListField,
+    fields.MultipleChoiceField, fields.ReadOnlyField, fields.RegexField, fields.SlugField, fields.TimeField,
+    fields.URLField, fields.UUIDField,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the write half of an object's tag comes from, for one state of it."""
+
+    write: str
+    versioned: bool
+    modified: int | None  # whole seconds, rounded up; None without a version
+    shown: int | None  # the same, None while it lies in the future
+
+    def current(self, variant: str | None) -> Current:
+        """Return what preconditions are compared with."""
+        tag = EntityTag(self.write if variant is None else f"{self.write}-{variant}")
+        return Current(tag=tag, write=self.write, variant=variant, modified=self.modified)
+
+
+def digest(*parts: bytes) -> str:
+    """Return a short digest of some bytes."""
+    return hashlib.blake2b(b"\0".join(parts), digest_size=8).hexdigest()
+
+
+def source_of(view: Any, obj: Model) -> Source:
+    """Return the write half of an object's tag as the view's ``etag_from`` says.
+
+    ``"version"`` is the version column, ``"content"`` a digest of what the caller would see, a callable
+    ``(view, object)`` returns its own text. None stands for the version where there is one, else the content.
+    """
+    kind = declared(view)
+    field = version_field(type(obj))
+    if kind is None:
+        kind = "version" if field is not None else "content"
+    if kind == "version":
+        if field is None:
+            raise TypeError(f'etag_from = "version", but {type(obj)._meta.label} has no version column.')
+        version = getattr(obj, field.attname)
+        now = time.time_ns() // 1000 - CLOCK_TOLERANCE
+        return Source(encode_version(version), True, -(-version // 1_000_000), last_modified(version, now))
+    if kind == "content":
+        return Source(content_digest(view, obj), False, None, None)
+    return Source(_callable_text(kind(view, obj)), False, None, None)
+
+
+def declared(view: Any) -> Any:
+    """Return the view's ``etag_from`` as it was written: a function there is not a method."""
+    kind = inspect.getattr_static(view, "etag_from")
+    return kind.__func__ if isinstance(kind, staticmethod) else kind
+
+
+def _callable_text(value: object) -> str:
+    text = str(value)
+    try:
+        EntityTag(text)
+    except ValueError:  # not every text can stand between the quotes of a tag
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return text
+
+
+def content_digest(view: Any, obj: Model) -> str:
+    """Return a digest of an object as the caller would GET it, without query parameters."""
+    with view.reading():
+        data = view.get_serializer(obj).data
+    return hashlib.blake2b(JSONRenderer().render(data), digest_size=16).hexdigest()
+
+
+def current_of(view: Any, obj: Model, variant: str | None = None) -> Current:
+    """Return an object's tag for a write, or with the variant of a representation."""
+    source = source_of(view, obj)
+    return source.current(None if callable(declared(view)) else variant or "0")
+
+
+def flat_variant(view: Any, request: Request) -> str | None:
+    """Return the variant of a flat representation, or None when only the rendered body can tell.
+
+    Flat is what holds nothing but columns of the row itself: there the version covers the whole body, and an
+    unchanged object can be answered 304 before it is serialized.
+    """
+    renderer = getattr(request, "accepted_renderer", None)
+    if type(renderer) is not JSONRenderer:
+        return None  # other renderers may show the user, a form, the time
+    view_class: Any = type(view)
+    shown = flat_fields(view_class, view.get_serializer_class())
+    if shown is None:
+        return None
+    parts = (
+        str(request.accepted_media_type),
+        *shown,
+        str(getattr(request, "version", None)),
+        translation.get_language() or "",
+        timezone.get_current_timezone_name(),
+        settings.RELEASE,
+    )
+    return digest(*(part.encode() for part in parts))
+
+
+@functools.lru_cache(maxsize=1024)
+def flat_fields(view: Any, serializer: Any) -> tuple[str, ...] | None:
+    """Return the serializer's path and fields when it is flat, decided from the classes; else None."""
+    if not issubclass(serializer, serializers.ModelSerializer) or issubclass(
+        serializer, serializers.HyperlinkedModelSerializer
+    ):
+        return None
+    if _owner(view, "get_serializer") is not GenericAPIView:
+        return None
+    if any(not _owner(serializer, name).__module__.startswith(DRF) for name in OVERRIDABLE):
+        return None
+    columns = {f.name: f for f in serializer.Meta.model._meta.concrete_fields}
+    columns |= {f.attname: f for f in columns.copy().values()}
+    shown = [name for name, field in serializer().fields.items() if not field.write_only]
+    bound = serializer().fields
+    if not all(_is_column(bound[name], columns) for name in shown):
+        return None
+    return (f"{serializer.__module__}.{serializer.__qualname__}", *shown)
+
+
+def _owner(cls: Any, name: str) -> Any:
+    return next(c for c in cls.__mro__ if name in c.__dict__)
+
+
+def _is_column(field: Any, columns: dict[str, Any]) -> bool:
+    if type(field) is ETagField:
+        return True
+    column = columns.get(field.source)
+    if column is None or type(field).to_representation is fields.FileField.to_representation:
+        return False
+    if type(field) is relations.PrimaryKeyRelatedField:
+        return bool(column.is_relation) and field.pk_field is None
+    relation = column.is_relation and field.source == column.name
+    child = getattr(field, "child", None)
+    known = child is None or type(child).__module__.startswith(DRF)
+    return type(field) in PLAIN and known and not relation
