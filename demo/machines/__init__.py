@@ -1,0 +1,1 @@
+"""The machine room: instances that operators look after."""

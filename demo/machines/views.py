@@ -1,0 +1,26 @@
+"""Instances over HTTP."""
+
+from __future__ import annotations
+
+from rest_framework import serializers
+
+from demo.machines.models import Instance
+from drf_concord.rest import viewsets
+
+__all__ = ["InstanceSerializer", "InstanceViewSet"]
+
+
+class InstanceSerializer(serializers.ModelSerializer):
+    """An instance."""
+
+    class Meta:
+        model = Instance
+        fields = ["id", "uuid", "name", "state"]
+
+
+class InstanceViewSet(viewsets.ModelViewSet):
+    """Instances, looked up by their uuid."""
+
+    queryset = Instance.objects.all()
+    serializer_class = InstanceSerializer
+    lookup_field = "uuid"
