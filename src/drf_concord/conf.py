@@ -62,6 +62,22 @@ class Settings:
     RETENTION_ROWS: int = 1_000_000
     """How many changes are kept in the log at the most."""
 
+    HINTS: Sequence[str] = ("memory", "channel_layer", "postgres")
+    """How processes tell each other that there are changes to read, each where it is configured; without
+    any of them a change arrives later, by polling, but it arrives."""
+
+    SOCKET_THREADS: int = 8
+    """How many threads of a process do database work for its websockets; each has a connection."""
+
+    SOCKET_MIDDLEWARE: Sequence[str] = ()
+    """Django middleware, as dotted paths, that run round every view called over a websocket."""
+
+    AUTH_REFRESH: int = 60
+    """How often a socket's session or token is read again, in seconds."""
+
+    MAX_LIST: int = 10_000
+    """How many objects one subscription may show; more is answered with the error ``too_large``."""
+
     def __getattribute__(self, name: str) -> Any:
         if name.isupper():
             overrides: Mapping[str, Any] = getattr(django_settings, "CONCORD", None) or {}

@@ -18,7 +18,7 @@ from ..models import Lock, Versioned
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-__all__ = ["Column", "Table", "Touch", "captured_models", "moved_by_others", "plan"]
+__all__ = ["Column", "Table", "Touch", "account_labels", "captured_models", "moved_by_others", "plan"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,20 +79,22 @@ def captured_models() -> list[type[models.Model]]:
     for model in apps.get_models(include_auto_created=True):
         if issubclass(model, Versioned) or model is Lock:
             found[model._meta.label] = model
-    for label in (*_account_labels(), *settings.CAPTURE):
+    for label in (*sorted(account_labels()), *settings.CAPTURE):
         model = apps.get_model(label)
         found[model._meta.label] = model
     kept = (m for m in found.values() if not m._meta.proxy and not m._meta.swapped)
     return sorted(kept, key=lambda m: m._meta.label)
 
 
-def _account_labels() -> list[str]:
+@functools.cache
+def account_labels() -> frozenset[str]:
+    """Return the models that say who may do what: users, groups, permissions and the tables between them."""
     if not apps.is_installed("django.contrib.auth"):
-        return []
+        return frozenset()
     user = apps.get_model(django_settings.AUTH_USER_MODEL)
     related = [user, *(apps.get_model("auth", name) for name in ("Group", "Permission"))]
     throughs = [f.remote_field.through for m in related for f in m._meta.local_many_to_many]
-    return [m._meta.label for m in (*related, *throughs)]
+    return frozenset(m._meta.label for m in (*related, *throughs))
 
 
 def plan(connection: BaseDatabaseWrapper) -> list[Table]:

@@ -1,0 +1,7 @@
+"""Reading the log for both doors: who is told what, and when."""
+
+from __future__ import annotations
+
+from .mixins import RealtimeMixin
+
+__all__ = ["RealtimeMixin"]

@@ -1,0 +1,267 @@
+"""Looking at a view's objects as one caller would GET them: the synchronous half of a cohort."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+from django.core.exceptions import FieldDoesNotExist, PermissionDenied, ValidationError
+from django.http import Http404
+from rest_framework.exceptions import APIException
+from rest_framework.permissions import AllowAny
+from rest_framework.renderers import JSONRenderer
+
+from ..conf import settings
+from ..fields import version_field
+from ..protocol.etags import version_tag
+from . import sharing, views
+
+if TYPE_CHECKING:
+    from django.db.models import Model, QuerySet
+
+    from .sharing import Level
+
+__all__ = ["Look", "Shown", "Spec", "TooLarge", "Viewer", "admit", "look", "pks_of"]
+
+
+class TooLarge(Exception):
+    """The view shows more objects than one subscription may follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What is followed: equal specs have equal answers for one caller.
+
+    ``kwargs`` and ``query`` are JSON texts, so that a spec can be a key; ``origin`` is scheme and host, which
+    representations may contain.
+    """
+
+    view: Any
+    model: type[Model]
+    action: str
+    group_by: str | None
+    value: Any
+    kwargs: str = "{}"
+    query: str = "{}"
+    origin: tuple[str, str] = ("http", "")
+
+    @property
+    def label(self) -> str:
+        """The model as clients name it."""
+        return self.model._meta.label
+
+    def converted(self) -> Any:
+        """Return the value as the field holds it: ``"1"`` is 1.
+
+        Raises:
+            ValueError: the field cannot hold it.
+        """
+        field = self.field()
+        if field is None:
+            return self.value
+        if isinstance(self.value, bool) and field.get_internal_type() != "BooleanField":
+            raise ValueError(f"{self.value!r} is no value of {self.group_by}.")
+        try:
+            return field.to_python(self.value)
+        except (ValidationError, TypeError, ValueError, OverflowError):
+            raise ValueError(f"{self.value!r} is no value of {self.group_by}.") from None
+
+    def field(self) -> Any:
+        """Return the model field grouped by; None for the list, and for a lookup through relations."""
+        if self.group_by is None:
+            return None
+        try:
+            return self.model._meta.pk if self.group_by == "pk" else self.model._meta.get_field(self.group_by)
+        except FieldDoesNotExist:
+            return None
+
+
+class Viewer(Protocol):
+    """Somebody who follows a spec: who calls, and the view kept for asking permissions."""
+
+    caller: views.Caller
+    view: Any
+
+
+@dataclass(slots=True)
+class Shown:
+    """One object as a GET shows it."""
+
+    key: str
+    pk: str
+    instance: str
+    gone: str
+    etag: str | None
+    version: int | None
+
+
+@dataclass(slots=True)
+class Look:
+    """What one look found.
+
+    Attributes:
+        shown: objects by the text of their key.
+        level: for whom this holds.
+        denied: viewers who may not look any more, with the status.
+        hidden: for viewers of single objects: keys whose object permission they lack.
+    """
+
+    shown: dict[str, Shown]
+    level: Level
+    denied: dict[int, int]
+    hidden: dict[int, set[str]]
+
+
+def admit(spec: Spec, viewer: Viewer) -> None:
+    """Authenticate and check permissions as a GET would, and keep the view for the checks to come.
+
+    Raises:
+        APIException, PermissionDenied, Http404
+    """
+    request = _request(spec, viewer.caller)
+    viewer.view = views.build(spec.view, request, action=spec.action, kwargs=_kwargs(spec))
+    views.admit(viewer.view)
+
+
+def _request(spec: Spec, caller: views.Caller) -> Any:
+    return views.http_request(caller, path=caller.scope.get("path", "/"), query=json.loads(spec.query))
+
+
+def _kwargs(spec: Spec) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(spec.kwargs)
+    return found
+
+
+def look(spec: Spec, viewers: Sequence[Viewer], keys: Sequence[str] | None) -> Look:
+    """Look at some objects, or all, as the first viewer; and ask whether each viewer still may.
+
+    Args:
+        spec: what is followed.
+        viewers: who follows it, at least one; their views have been admitted.
+        keys: primary keys as text; None for all objects, ``MAX_LIST`` at the most.
+
+    Raises:
+        TooLarge, and whatever the view raises.
+    """
+    objects: dict[str, Any] = {}
+
+    def work(view: Any) -> dict[str, Shown]:
+        found = {}
+        for obj in _rows(view, spec, keys):
+            shown = _show(view, obj)
+            found[shown.key] = shown
+            objects[shown.key] = obj
+        return found
+
+    shown, level = _evaluate(spec, viewers[0], work)
+    denied, hidden = _ask(spec, viewers, objects)
+    return Look(shown, level, denied, hidden)
+
+
+def pks_of(spec: Spec, viewer: Viewer, keys: Sequence[str] | None = None) -> tuple[dict[str, str], Level]:
+    """Return the objects a viewer sees, as text of the key to what names them when they are gone."""
+
+    def work(view: Any) -> dict[str, str]:
+        lookup = getattr(view, "lookup_field", "pk")
+        named = ("pk",) if lookup in {"pk", spec.model._meta.pk.name} else ("pk", lookup)
+        found = _rows(view, spec, keys, only=named)
+        return {str(row[0]): _gone(*row, *((lookup,) if len(row) > 1 else ())) for row in found}
+
+    return _evaluate(spec, viewer, work)
+
+
+def _evaluate(spec: Spec, viewer: Viewer, work: Any) -> tuple[Any, Level]:
+    asked = viewer.view.request
+    found: tuple[Any, Level] = sharing.evaluate(
+        spec.view,
+        _request(spec, viewer.caller),
+        action=spec.action,
+        kwargs=_kwargs(spec),
+        work=work,
+        user=asked.user,
+        auth=asked.auth,
+    )
+    return found
+
+
+def _rows(view: Any, spec: Spec, keys: Sequence[str] | None, only: tuple[str, ...] = ()) -> list[Any]:
+    queryset: QuerySet[Any] = view.filter_queryset(view.get_queryset())
+    narrow = {}
+    if spec.group_by is not None:
+        narrow[spec.group_by] = spec.converted()
+    sliced = queryset.query.is_sliced or bool(queryset.query.combinator)
+    if sliced:  # cannot be narrowed any more: look at all of it
+        wanted = set(keys) if keys is not None else None
+        field = spec.field()
+        rows = [
+            obj
+            for obj in queryset
+            if (wanted is None or str(obj.pk) in wanted)
+            and (field is None or getattr(obj, field.attname) == spec.converted())
+        ]
+        return [tuple(getattr(obj, name) for name in only) for obj in rows] if only else rows
+    if narrow:
+        queryset = queryset.filter(**narrow)
+    if keys is not None:
+        to_python = spec.model._meta.pk.to_python
+        queryset = queryset.filter(pk__in=[to_python(key) for key in keys])
+    limit = settings.MAX_LIST
+    found: list[Any] = list((queryset.values_list(*only) if only else queryset)[: limit + 1])
+    if len(found) > limit:
+        raise TooLarge
+    return found
+
+
+def _show(view: Any, obj: Any) -> Shown:
+    instance = JSONRenderer().render(view.get_serializer(obj).data).decode()
+    field = version_field(type(obj))
+    version = None if field is None else int(getattr(obj, field.attname))
+    etag = None if version is None else str(version_tag(version, "0"))
+    lookup = getattr(view, "lookup_field", "pk")
+    named = () if lookup in {"pk", obj._meta.pk.name} else (getattr(obj, lookup), lookup)
+    return Shown(str(obj.pk), json_of(obj.pk), instance, _gone(obj.pk, *named), etag, version)
+
+
+def _gone(pk: Any, value: Any = None, lookup: str | None = None) -> str:
+    named = {"pk": pk, "id": pk}
+    if lookup is not None:
+        named[lookup] = value
+    return json_of(named)
+
+
+def json_of(value: Any) -> str:
+    """Return a value as JSON, keys of any type included."""
+    return msgspec.json.encode(value, enc_hook=str).decode()
+
+
+def _ask(
+    spec: Spec, viewers: Sequence[Viewer], objects: dict[str, Any]
+) -> tuple[dict[int, int], dict[int, set[str]]]:
+    denied: dict[int, int] = {}
+    hidden: dict[int, set[str]] = {}
+    for viewer in viewers:
+        view = viewer.view
+        permissions = view.get_permissions()
+        if all(type(p) is AllowAny for p in permissions):
+            continue
+        try:
+            view.check_permissions(view.request)
+        except (APIException, PermissionDenied, Http404) as refusal:
+            denied[id(viewer)] = getattr(refusal, "status_code", 404 if isinstance(refusal, Http404) else 403)
+            continue
+        if spec.action == "retrieve":
+            unseen = {key for key, obj in objects.items() if not _may_see(view, obj)}
+            if unseen:
+                hidden[id(viewer)] = unseen
+    return denied, hidden
+
+
+def _may_see(view: Any, obj: Any) -> bool:
+    try:
+        view.check_object_permissions(view.request, obj)
+    except (APIException, PermissionDenied, Http404):
+        return False
+    return True

@@ -1,0 +1,165 @@
+"""The HTTP request that a view sees when it is called over a websocket."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlencode
+
+from django.core.handlers.asgi import ASGIRequest
+from django.http import parse_cookie
+from django.urls import Resolver404, resolve
+from django.utils.functional import cached_property
+from rest_framework.exceptions import ParseError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from django.urls import ResolverMatch
+
+    from .callers import Caller
+
+__all__ = ["SocketRequest", "header_meta", "http_request", "query_string"]
+
+SCHEMES = {"ws": "http", "wss": "https"}
+OF_THE_CALL = ("REQUEST_METHOD", "QUERY_STRING", "SCRIPT_NAME", "PATH_INFO")
+OF_THE_BODY = (b"content-type", b"content-length")
+
+
+class SocketRequest(ASGIRequest):
+    """One call: the headers of the handshake, with the address, method and body of the call.
+
+    Attributes:
+        caller: who is calling.
+    """
+
+    user: Any
+    session: Any
+
+    def __init__(
+        self,
+        caller: Caller,
+        method: str,
+        path: str,
+        query: str,
+        body: bytes,
+        headers: Mapping[str, str],
+    ) -> None:
+        super().__init__(
+            {
+                **caller.scope,
+                "type": "http",
+                "scheme": scheme_of(caller.scope),
+                "method": method,
+                "path": unquote(path),
+                "query_string": query,
+                "headers": (),
+            },
+            BytesIO(body),
+        )
+        self.caller = caller
+        self.META.update(caller.meta)
+        self.META.update((_meta_name(name), value) for name, value in headers.items())
+        self.META["HTTP_ACCEPT"] = "application/json"
+        if body:
+            self.META.setdefault("CONTENT_TYPE", "application/json")
+            self.META["CONTENT_LENGTH"] = str(len(body))
+            self._set_content_type_params(self.META)
+        # the check of the Origin header at the handshake stands in for the CSRF token
+        self._dont_enforce_csrf_checks = True
+        self.user = caller.user
+        session = caller.session
+        if session is not None:
+            self.session = session
+
+    @cached_property
+    def COOKIES(self) -> dict[str, str]:  # type: ignore[override]
+        """Return the cookies of the handshake."""
+        found: Mapping[str, str] | None = self.scope.get("cookies")
+        return parse_cookie(self.META.get("HTTP_COOKIE", "")) if found is None else dict(found)
+
+    @property
+    def resolver_match(self) -> ResolverMatch | None:  # type: ignore[override]
+        """The route of the path, found out when it is asked for: few views do."""
+        if "_match" not in self.__dict__:
+            try:
+                self._match = resolve(self.path_info, getattr(self, "urlconf", None))
+            except Resolver404:
+                self._match = None
+        return self._match
+
+    @resolver_match.setter
+    def resolver_match(self, value: ResolverMatch | None) -> None:
+        if value is not None:  # Django's own __init__ sets None
+            self._match: ResolverMatch | None = value
+
+
+def http_request(
+    caller: Caller,
+    *,
+    method: str = "GET",
+    path: str,
+    query: Mapping[str, object],
+    body: bytes = b"",
+    headers: Mapping[str, str] | None = None,
+) -> SocketRequest:
+    """Return the request of one call.
+
+    Args:
+        caller: who is calling.
+        method: the HTTP method.
+        path: of the view's route as `reverse` returns it: quoted, with the script name.
+        query: the query parameters, values as JSON has them.
+        body: JSON; empty for none.
+        headers: what the call itself says, as ``If-Match``; it wins over the handshake.
+
+    Raises:
+        ParseError: a query parameter is an object, which no URL can say.
+    """
+    return SocketRequest(caller, method, path, query_string(query), body, headers or {})
+
+
+def query_string(query: Mapping[str, object]) -> str:
+    """Return query parameters as a browser writes them: true, 1.5, nothing for null, a list as repeated names.
+
+    Raises:
+        ParseError: a value is an object, or a list of lists.
+    """
+    return urlencode(list(_pairs(query)), errors="replace")
+
+
+def _pairs(query: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    for name, value in query.items():
+        several = isinstance(value, list | tuple)
+        for one in value if several else (value,):  # type: ignore[attr-defined]
+            yield name, _text(name, one)
+
+
+def _text(name: str, value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict | list | tuple):
+        raise ParseError(f"The query parameter {name} is not a value that an address can hold.")
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def scheme_of(scope: Mapping[str, Any]) -> str:
+    """Return the HTTP scheme that corresponds to a socket's."""
+    scheme: str = scope.get("scheme") or "ws"
+    return SCHEMES.get(scheme, scheme)
+
+
+def header_meta(scope: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the handshake puts into ``META``; what describes a body or a call is left out."""
+    headers = [(name, value) for name, value in scope.get("headers") or () if name not in OF_THE_BODY]
+    handshake = {**scope, "method": "GET", "path": "/", "query_string": b"", "headers": headers}
+    return {k: v for k, v in ASGIRequest(handshake, BytesIO()).META.items() if k not in OF_THE_CALL}
+
+
+def _meta_name(name: str) -> str:
+    known = name.upper().replace("-", "_")
+    return known if known in {"CONTENT_TYPE", "CONTENT_LENGTH"} else f"HTTP_{known}"

@@ -1,0 +1,334 @@
+"""One websocket without the socket: what goes out for what came in.
+
+Text goes in, commands and frames come out; nothing here waits or looks at a clock. A shell moves the bytes:
+it sends what ``deliver`` and its like return, and does what ``receive`` says.
+
+In plain mode a frame is sent as it is. In session mode every pushed frame has a number, the client
+acknowledges numbers, and past the window of bytes on the way the session keeps only the latest state of each
+object until there is room.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import msgspec
+
+from .frames import (
+    MAX_FRAME,
+    NULL,
+    Ack,
+    BadFrame,
+    Call,
+    Ping,
+    Subscribe,
+    Unsubscribe,
+    members,
+    read,
+    request_key,
+)
+
+__all__ = ["SUBPROTOCOL", "Command", "Follow", "Leave", "Overflow", "Perform", "Rendered", "Session"]
+
+SUBPROTOCOL = "concord.v1"
+WINDOW = 1_048_576
+"""How many bytes may be on the way to a client that has not acknowledged them."""
+MAX_PENDING = 4_194_304
+"""How many bytes of latest states are kept for a client that does not read, before it is closed with 4508."""
+MAX_SUBSCRIPTIONS = 100
+PAGE = 200
+"""How many objects one snapshot frame carries."""
+
+encode = msgspec.json.encode
+
+
+class Overflow(Exception):
+    """The client does not read, and what is kept for it has reached its limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Perform:
+    """Do a call and send its reply."""
+
+    call: Call
+    request_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """Begin a subscription."""
+
+    frame: Subscribe
+    request_id: bytes
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """End a subscription."""
+
+    key: bytes
+
+
+Command = Perform | Follow | Leave
+
+
+@dataclass(slots=True)
+class Rendered:
+    """One object as a subscriber is told of it, encoded once for all.
+
+    Attributes:
+        action: CREATED, UPDATED or DELETED.
+        pk: as JSON.
+        instance: the representation as JSON; for DELETED what names the object.
+        etag: the tag that writes the object back, or None.
+        version: the order of its states.
+        reason: for DELETED: ``deleted`` or ``left``.
+    """
+
+    action: str
+    pk: str
+    instance: str
+    etag: str | None = None
+    version: int | None = None
+    reason: str | None = None
+    _plain: str = field(default="", repr=False)
+    _session: str = field(default="", repr=False)
+
+    def plain(self, model: str) -> str:
+        """Return the end of the plain frame, from after the request_id."""
+        if not self._plain:
+            self._plain = f',"model":"{model}","action":"{self.action}","instance":{self.instance}}}'
+        return self._plain
+
+    def session(self) -> str:
+        """Return the change as one member of a session-mode frame."""
+        if not self._session:
+            etag = "null" if self.etag is None else encode(self.etag).decode()
+            version = "null" if self.version is None else str(self.version)
+            body = f'"reason":"{self.reason}"' if self.reason is not None else f'"instance":{self.instance}'
+            self._session = (
+                f'{{"action":"{self.action}","pk":{self.pk},"etag":{etag},"version":{version},{body}}}'
+            )
+        return self._session
+
+
+@dataclass(slots=True)
+class Session:
+    """The state of one socket.
+
+    Attributes:
+        sequenced: session mode; else plain mode.
+        subscriptions: request ids in use, by their key.
+    """
+
+    sequenced: bool = False
+    window: int = WINDOW
+    max_pending: int = MAX_PENDING
+    subscriptions: dict[bytes, bytes] = field(default_factory=dict)
+    seq: int = 0
+    _unacked: deque[tuple[int, int]] = field(default_factory=deque)
+    _on_the_way: int = 0
+    _backlog: deque[tuple[bytes, list[Rendered], bool]] = field(default_factory=deque)
+    _pending: dict[bytes, dict[str, Rendered]] = field(default_factory=dict)
+    _pending_bytes: int = 0
+
+    def receive(self, text: str | bytes) -> tuple[list[Command], list[str]]:
+        """Take in one frame.
+
+        Returns:
+            What to do, and what to send at once.
+        """
+        try:
+            frame, request_id = read(members(text))
+        except BadFrame as bad:
+            return [], [self._bad(text, bad)]
+        key = request_key(request_id)
+        if isinstance(frame, Call):
+            return [Perform(frame, request_id)], []
+        if isinstance(frame, Subscribe):
+            if key in self.subscriptions:
+                return [], [self.error(request_id, 400, "This request_id is in use by a subscription.")]
+            if len(self.subscriptions) >= MAX_SUBSCRIPTIONS:
+                detail = f"A socket may have {MAX_SUBSCRIPTIONS} subscriptions."
+                return [], [self.error(request_id, 400, detail)]
+            self.subscriptions[key] = request_id
+            return [Follow(frame, request_id, key)], []
+        if isinstance(frame, Unsubscribe):
+            if key not in self.subscriptions:
+                return [], [self.error(request_id, 404, "There is no subscription with this request_id.")]
+            self.forget(key)
+            return [Leave(key)], []
+        if isinstance(frame, Ack):
+            return [], self._acknowledge(frame.seq)
+        return [], ['{"type":"pong"}'] if isinstance(frame, Ping) else []
+
+    def _bad(self, text: str | bytes, bad: BadFrame) -> str:
+        try:
+            found = members(text)
+        except BadFrame:
+            found = {}
+        subscribing = bad.action in {"subscribe", "unsubscribe"} or (
+            bad.action is None and "action" not in found and {"model", "value", "group_by"} & set(found)
+        )
+        if subscribing:
+            return self.error(bad.request_id, 400, bad.detail)
+        return self.reply(bad.action, bad.request_id, 400, errors=encode([bad.detail]))
+
+    def forget(self, key: bytes) -> None:
+        """Drop a subscription and what is kept for it."""
+        self.subscriptions.pop(key, None)
+        self._drop(key)
+
+    def _drop(self, key: bytes) -> None:
+        self._backlog = deque(page for page in self._backlog if page[0] != key)
+        for kept in self._pending.pop(key, {}).values():
+            self._pending_bytes -= len(kept.session())
+
+    def reply(
+        self,
+        action: str | None,
+        request_id: bytes,
+        status: int,
+        *,
+        data: bytes = NULL,
+        errors: bytes = b"[]",
+        etag: str | None = None,
+        code: str | None = None,
+    ) -> str:
+        """Return the reply to a call: five keys, and in session mode the tag and the code."""
+        more = b""
+        if self.sequenced:
+            more = b',"etag":%s,"code":%s' % (encode(etag), encode(code))
+        return (
+            b'{"action":%s,"errors":%s,"response_status":%d,"request_id":%s,"data":%s%s}'
+            % (encode(action), errors, status, request_id, data, more)
+        ).decode()
+
+    def error(self, request_id: bytes, code: int, message: str) -> str:
+        """Return the answer to a subscription frame that cannot be done."""
+        return (
+            b'{"type":"error","request_id":%s,"code":%d,"message":%s}' % (request_id, code, encode(message))
+        ).decode()
+
+    def welcome(self, connection: str, epoch: str, ping: float, pong: float) -> str:
+        """Return the first frame of session mode; times in seconds, sizes in bytes."""
+        return encode(
+            {
+                "type": "welcome",
+                "connection": connection,
+                "ping": ping,
+                "pong": pong,
+                "window": self.window,
+                "max_frame": MAX_FRAME,
+                "epoch": epoch,
+            }
+        ).decode()
+
+    def subscribed(self, key: bytes, how: str, epoch: str, position: str, keep: int) -> str:
+        """Return the acknowledgement: from this position on nothing is missed."""
+        rest: dict[str, Any] = {"how": how, "epoch": epoch, "position": position, "keep": keep}
+        head = f'{{"type":"subscribed","request_id":{self._id(key)},'
+        return head + encode(rest).decode()[1:]
+
+    def snapshot(self, key: bytes, items: list[Rendered]) -> list[str]:
+        """Return the objects a subscription begins with, in pages; what the window has no room for waits."""
+        starts = range(0, max(1, len(items)), PAGE)
+        for start in starts:
+            self._backlog.append((key, items[start : start + PAGE], start != starts[-1]))
+        return self._flush()
+
+    def _page(self, key: bytes, items: list[Rendered], *, more: bool) -> str:
+        listed = ",".join(
+            f'{{"pk":{i.pk},"etag":{encode(i.etag).decode()},"version":{encode(i.version).decode()},'
+            f'"instance":{i.instance}}}'
+            for i in items
+        )
+        tail = f',"items":[{listed}],"more":{"true" if more else "false"}}}'
+        return self._push("snapshot", key, tail)
+
+    def deliver(self, key: bytes, model: str, changes: list[Rendered], *, more: bool = False) -> list[str]:
+        """Return the frames for some changes; none when they have to wait for the client.
+
+        Raises:
+            Overflow: too much waits for this client already.
+        """
+        request_id = self._id(key)
+        if not self.sequenced:
+            head = f'{{"type":"broadcast","request_id":{request_id}'
+            return [head + change.plain(model) for change in changes]
+        if self._pending or self._backlog or self._on_the_way > self.window:
+            self._keep(key, changes)
+            return []
+        return [self._changes(key, changes, more=more)]
+
+    def _changes(self, key: bytes, changes: list[Rendered], *, more: bool) -> str:
+        listed = ",".join([change.session() for change in changes])
+        return self._push("changes", key, f',"changes":[{listed}],"more":{"true" if more else "false"}}}')
+
+    def _push(self, kind: str, key: bytes, tail: str) -> str:
+        self.seq += 1
+        frame = f'{{"type":"{kind}","request_id":{self._id(key)},"seq":{self.seq}{tail}'
+        self._unacked.append((self.seq, len(frame)))
+        self._on_the_way += len(frame)
+        return frame
+
+    def _keep(self, key: bytes, changes: list[Rendered]) -> None:
+        kept = self._pending.setdefault(key, {})
+        for change in changes:
+            before = kept.pop(change.pk, None)
+            if before is not None:
+                self._pending_bytes -= len(before.session())
+                if (before.action, change.action) == ("CREATED", "UPDATED"):
+                    change = replace(change, action="CREATED", _plain="", _session="")
+            kept[change.pk] = change
+            self._pending_bytes += len(change.session())
+        if self._pending_bytes > self.max_pending:
+            raise Overflow
+
+    def _acknowledge(self, seq: int) -> list[str]:
+        while self._unacked and self._unacked[0][0] <= seq:
+            self._on_the_way -= self._unacked.popleft()[1]
+        return self._flush()
+
+    def _flush(self) -> list[str]:
+        """Return what waited and has room now: pages of snapshots first, then the latest states."""
+        frames = []
+        while self._backlog and self._on_the_way <= self.window:
+            key, items, more = self._backlog.popleft()
+            frames.append(self._page(key, items, more=more))
+        if not self._backlog and self._on_the_way <= self.window:
+            pending, self._pending, self._pending_bytes = self._pending, {}, 0
+            frames += [self._changes(key, list(kept.values()), more=False) for key, kept in pending.items()]
+        return frames
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits to be sent, so that a mark passes nothing."""
+        return not self._pending and not self._backlog
+
+    def mark(self, epoch: str, position: str) -> str:
+        """Return the frame that says: up to this position you have everything."""
+        self.seq += 1
+        return encode({"type": "mark", "seq": self.seq, "epoch": epoch, "position": position}).decode()
+
+    def reset(self, key: bytes, code: str) -> str:
+        """Return the frame that says: drop your copy, a snapshot follows."""
+        self._drop(key)
+        return self._push("reset", key, f',"code":"{code}"}}')
+
+    def end(self, key: bytes, code: int) -> str:
+        """Return the frame that ends a subscription from the server's side, and forget it."""
+        request_id = self._id(key)
+        self.forget(key)
+        return f'{{"type":"end","request_id":{request_id},"code":{code}}}'
+
+    def bye(self, code: int, after_ms: int) -> str:
+        """Return the frame before a planned close."""
+        frame = {"type": "bye", "code": code, "reconnect": code >= 4500, "after_ms": after_ms}
+        return encode(frame).decode()
+
+    def _id(self, key: bytes) -> str:
+        return self.subscriptions[key].decode()

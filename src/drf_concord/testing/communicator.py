@@ -1,0 +1,118 @@
+"""A websocket client inside the test's process, which steps the server instead of waiting for it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import msgspec
+from asgiref.testing import ApplicationCommunicator
+
+from ..live.hub import hub_of_loop
+from ..live.pool import pool
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["APICommunicator", "settle"]
+
+ROUNDS = 100
+
+
+async def settle() -> None:
+    """Let the sockets of this event loop do all there is to do: requests, what changed, deliveries.
+
+    Work runs on the caller's thread in tests, so that it sees what the test has written; this waits for it,
+    and no test has to sleep.
+    """
+    hub = hub_of_loop()
+    for _ in range(ROUNDS):
+        for _ in range(5):
+            await asyncio.sleep(0)
+        working: list[asyncio.Task[Any]] = [
+            task for listener in list(hub.listeners) for task in listener.tasks
+        ]
+        if working:
+            await asyncio.wait(working, timeout=5)
+            continue
+        if not hub.started:
+            return
+        before = hub.tick
+        await hub.drain()
+        if hub.tick == before:
+            return
+
+
+class APICommunicator(ApplicationCommunicator):
+    """A client of one websocket.
+
+    Args:
+        application: the ASGI application, with its middleware.
+        path: with query string, if any.
+        headers: pairs of bytes; ``await get_headers_for_user(user)`` for somebody who is logged in.
+        subprotocols: ``["concord.v1"]`` for session mode.
+    """
+
+    def __init__(
+        self,
+        application: Any,
+        path: str,
+        headers: Iterable[tuple[bytes, bytes]] | None = None,
+        subprotocols: Sequence[str] = (),
+    ) -> None:
+        pool.inline = True
+        parts = urlsplit(path)
+        given = list(headers or ())
+        if not any(name == b"host" for name, _ in given):
+            given.append((b"host", b"testserver"))
+        scope = {
+            "type": "websocket",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "scheme": "ws",
+            "path": parts.path,
+            "raw_path": parts.path.encode(),
+            "root_path": "",
+            "query_string": parts.query.encode(),
+            "headers": given,
+            "client": ("127.0.0.1", 1),
+            "server": ("testserver", 80),
+            "subprotocols": list(subprotocols),
+        }
+        super().__init__(application, scope)
+
+    async def connect(self, timeout: float = 5) -> tuple[bool, Any]:
+        """Open the socket; returns (accepted, the subprotocol or the close code)."""
+        await self.send_input({"type": "websocket.connect"})
+        answer = await self.receive_output(timeout)
+        if answer["type"] == "websocket.close":
+            return False, answer.get("code", 1000)
+        return True, answer.get("subprotocol")
+
+    async def send_json_to(self, data: Any) -> None:
+        """Send a value as a frame."""
+        await self.send_to(msgspec.json.encode(data).decode())
+
+    async def send_to(self, text: str) -> None:
+        """Send a frame as it is."""
+        await self.send_input({"type": "websocket.receive", "text": text})
+
+    async def receive_json_from(self, timeout: float = 5) -> Any:
+        """Return the next frame's value; waits ``timeout`` seconds at the most."""
+        if self.output_queue.empty():
+            await settle()
+        answer = await self.receive_output(timeout)
+        if answer["type"] != "websocket.send":
+            raise AssertionError(f"The server sent {answer} where a frame was expected.")
+        return msgspec.json.decode(answer["text"])
+
+    async def receive_nothing(self, timeout: float = 0, interval: float = 0) -> bool:
+        """Tell whether the server, having done all there is to do, has sent nothing."""
+        await settle()
+        return bool(self.output_queue.empty())
+
+    async def disconnect(self, code: int = 1000, timeout: float = 5) -> None:
+        """Close the socket."""
+        await self.send_input({"type": "websocket.disconnect", "code": code})
+        await self.wait(timeout)

@@ -1,0 +1,7 @@
+"""The websocket door: the same views, the same gate, and what changes pushed."""
+
+from __future__ import annotations
+
+from .router import RealtimeRouter
+
+__all__ = ["RealtimeRouter"]

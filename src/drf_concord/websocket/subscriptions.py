@@ -1,0 +1,205 @@
+"""Subscriptions of a socket: from a frame to a member of a cohort, and from its changes to frames."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import PermissionDenied
+from django.http import Http404
+from msgspec import UNSET
+from rest_framework.exceptions import APIException
+
+from ..conf import settings
+from ..live.cohorts import Member
+from ..live.looks import Spec, TooLarge
+from ..protocol.changes import Position
+from ..protocol.errors import PositionLost
+from ..protocol.session import Follow, Overflow, Rendered
+from ..triggers.plan import captured_models
+
+if TYPE_CHECKING:
+    from .application import Connection
+
+__all__ = ["Subscription", "follow"]
+
+logger = logging.getLogger("drf_concord")
+
+
+class Subscription:
+    """One subscription of a socket."""
+
+    __slots__ = ("connection", "head", "key", "label", "member", "sequenced")
+
+    def __init__(self, connection: Connection, command: Follow, label: str) -> None:
+        self.connection = connection
+        self.key = command.key
+        self.label = label
+        self.member: Member | None = None
+        self.sequenced = connection.session.sequenced
+        self.head = f'{{"type":"broadcast","request_id":{command.request_id.decode()}'
+
+    def leave(self) -> None:
+        """Stop following."""
+        if self.member is not None:
+            self.connection.hub.leave(self.member)
+            self.member = None
+
+    def subscribed(self, how: str, position: Position) -> None:
+        """Acknowledge, in session mode; in plain mode a subscription that stands says nothing."""
+        if self.sequenced:
+            frame = self.connection.session.subscribed(
+                self.key, how, position.epoch, position.encode(), settings.RETENTION
+            )
+            self.connection.push(frame)
+
+    def snapshot(self, items: list[Rendered]) -> None:
+        """Send the objects to begin with."""
+        for frame in self.connection.session.snapshot(self.key, items) if self.sequenced else ():
+            self.connection.push(frame)
+
+    def deliver(self, changes: list[Rendered], *, more: bool) -> None:
+        """Send changes, or keep the latest of them for a client that is slow."""
+        connection = self.connection
+        if not self.sequenced:
+            for change in changes:
+                if not connection.socket.outlet.push(self.head + change.plain(self.label)):
+                    connection.socket.slow()
+                    return
+            return
+        try:
+            frames = connection.session.deliver(self.key, self.label, changes, more=more)
+        except Overflow:
+            connection.socket.slow()
+            return
+        for frame in frames:
+            connection.push(frame)
+
+    def reset(self, code: str) -> None:
+        """Say that what the client has is void."""
+        if self.sequenced:
+            self.connection.push(self.connection.session.reset(self.key, code))
+
+    def end(self, status: int, message: str) -> None:
+        """Say that there will be no more."""
+        connection = self.connection
+        if connection.subscriptions.pop(self.key, None) is None:
+            return
+        self.member = None
+        session = connection.session
+        if self.sequenced:
+            connection.push(session.end(self.key, status))
+        else:
+            request_id = session.subscriptions[self.key]
+            session.forget(self.key)
+            connection.push(session.error(request_id, status, message))
+
+
+async def follow(connection: Connection, command: Follow) -> None:
+    """Begin a subscription, or say why not."""
+    frame, session = command.frame, connection.session
+
+    def refuse(code: int, message: str) -> None:
+        subscription = connection.subscriptions.pop(command.key, None)
+        if subscription is not None:
+            subscription.leave()
+        session.forget(command.key)
+        connection.push(session.error(command.request_id, code, message))
+
+    view = connection.router.view(frame.model)
+    if view is None:
+        refuse(404, f"There is no model {frame.model} here to subscribe to.")
+        return
+    try:
+        spec = _spec(connection, view, command)
+        since = _since(command)
+    except ValueError as error:
+        refuse(400, str(error))
+        return
+    if spec.model not in captured_models():
+        logger.error('Add "%s" to CONCORD["CAPTURE"] and migrate: its changes are not recorded.', spec.label)
+        refuse(500, f"Changes of {spec.label} are not recorded, so nobody can follow them.")
+        return
+    subscription = Subscription(connection, command, spec.label)
+    connection.subscriptions[command.key] = subscription
+    member = subscription.member = Member(subscription, connection.caller, spec)
+    have = None if frame.have is None else [_key(spec, key) for key in frame.have]
+    try:
+        await connection.hub.follow(
+            member, snapshot=frame.snapshot and session.sequenced, since=since, have=have
+        )
+    except TooLarge:
+        refuse(400, f"too_large: more than {settings.MAX_LIST} objects. Narrow the subscription.")
+    except (APIException, PermissionDenied, Http404) as refusal:
+        refuse(_status(refusal), "You may not subscribe to this.")
+    except Exception:
+        logger.exception("A subscription to %s failed.", view.__name__)
+        refuse(500, "The view failed.")
+    else:
+        if connection.subscriptions.get(command.key) is not subscription:
+            connection.hub.leave(member)  # unsubscribed while it was being looked up
+
+
+def _spec(connection: Connection, view: Any, command: Follow) -> Spec:
+    frame = command.frame
+    group: str | None
+    if frame.value is UNSET:
+        if frame.group_by is not None or not connection.session.sequenced:
+            raise ValueError("The member value is missing.")
+        group = None
+    else:
+        group = view.group_field(frame.group_by)
+        if group is None:
+            known = ", ".join(view.group_by_fields)
+            raise ValueError(f"There is no grouping by {frame.group_by!r} here; there is {known}.")
+    scope = connection.caller.scope
+    headers = dict(scope.get("headers", ()))
+    spec = Spec(
+        view=view,
+        model=view.get_model_class(),
+        action="retrieve" if group == "pk" else "list",
+        group_by=group,
+        value=None if group is None else _hashable(frame.value),
+        kwargs=json.dumps(frame.arguments, sort_keys=True),
+        query=json.dumps(frame.query, sort_keys=True),
+        origin=(scope.get("scheme", "ws"), headers.get(b"host", b"").decode("latin-1")),
+    )
+    if group is not None:
+        value = spec.converted()
+        if not isinstance(value, str | int | bool) and value is not None:
+            value = str(value)
+        spec = replace(spec, value=value)
+    return spec
+
+
+def _hashable(value: Any) -> Any:
+    if isinstance(value, dict | list):
+        raise ValueError("The member value is a text or a number.")
+    return value
+
+
+def _key(spec: Spec, key: str | int) -> str:
+    try:
+        return str(spec.model._meta.pk.to_python(key))
+    except Exception:
+        return str(key)
+
+
+def _since(command: Follow) -> Position | None:
+    since = command.frame.since
+    if since is None:
+        return None
+    try:
+        position = Position.decode(since.position)
+    except PositionLost:
+        return Position(since.epoch, "", -1)  # of no log: it will be answered with a reset
+    return Position(since.epoch, position.cursor, position.last_id, position.last_nonce, position.timeline)
+
+
+def _status(refusal: Exception) -> int:
+    if isinstance(refusal, Http404):
+        return 404
+    status = getattr(refusal, "status_code", 403)
+    return 403 if status == 401 else int(status)
