@@ -5,6 +5,7 @@ from __future__ import annotations
 from rest_framework import serializers
 
 from demo.documents.models import Document
+from drf_concord.live import RealtimeMixin
 from drf_concord.rest import viewsets
 
 __all__ = ["DocumentSerializer", "DocumentViewSet"]
@@ -18,7 +19,7 @@ class DocumentSerializer(serializers.ModelSerializer):
         fields = ["id", "text"]
 
 
-class DocumentViewSet(viewsets.ModelViewSet):
+class DocumentViewSet(RealtimeMixin, viewsets.ModelViewSet):
     """Documents."""
 
     queryset = Document.objects.all()

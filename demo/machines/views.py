@@ -5,6 +5,7 @@ from __future__ import annotations
 from rest_framework import serializers
 
 from demo.machines.models import Instance
+from drf_concord.live import RealtimeMixin
 from drf_concord.rest import viewsets
 
 __all__ = ["InstanceSerializer", "InstanceViewSet"]
@@ -18,7 +19,7 @@ class InstanceSerializer(serializers.ModelSerializer):
         fields = ["id", "uuid", "name", "state"]
 
 
-class InstanceViewSet(viewsets.ModelViewSet):
+class InstanceViewSet(RealtimeMixin, viewsets.ModelViewSet):
     """Instances, looked up by their uuid."""
 
     queryset = Instance.objects.all()

@@ -12,6 +12,7 @@ from rest_framework.views import APIView
 
 from demo.todolist.models import List, Task
 from demo.todolist.serializers import ListSerializer, TaskSerializer
+from drf_concord.live import RealtimeMixin
 from drf_concord.rest import viewsets
 
 __all__ = ["ListViewSet", "TaskViewSet"]
@@ -31,14 +32,14 @@ class OfList(BaseFilterBackend):
             raise ValidationError({"list": ["Must be the id of a list."]}) from error
 
 
-class ListViewSet(viewsets.ModelViewSet):
+class ListViewSet(RealtimeMixin, viewsets.ModelViewSet):
     """To-do lists, each with its tasks."""
 
     queryset = List.objects.prefetch_related("tasks")
     serializer_class = ListSerializer
 
 
-class TaskViewSet(viewsets.ModelViewSet):
+class TaskViewSet(RealtimeMixin, viewsets.ModelViewSet):
     """Tasks; `?list=14` shows those of one list."""
 
     queryset = Task.objects.all()

@@ -27,6 +27,9 @@ __all__ = ["Cohort", "Member", "Subscriber"]
 
 logger = logging.getLogger("drf_concord")
 
+Trace = tuple[str, int | None]
+"""What is remembered of an object that is shown: what names it when it is gone, and a hash of its body."""
+
 YIELD = 128
 """After how many sockets the sender lets others run."""
 
@@ -61,6 +64,7 @@ class Member:
     spec: Spec
     view: Any = None
     cohort: Cohort | None = None
+    stale: bool = False  # the account changed since the view was admitted
     visible: bool = False  # of a single object: whether this member was shown it
     unknown: set[str] = field(default_factory=set)  # gone before this member came, but not yet noticed
 
@@ -79,7 +83,7 @@ class Cohort:
         self.spec = spec
         self.holds = holds
         self.members: dict[int, Member] = {}
-        self.shown: dict[str, str] | None = None
+        self.shown: dict[str, Trace] | None = None
         self.lock = asyncio.Lock()
         self._dirty: dict[str, Change] = {}
         self._delivered = hub.tick
@@ -155,11 +159,13 @@ class Cohort:
             now, before = found.shown.get(key), self.shown.get(key)
             change = dirty.get(key)
             if now is not None:
-                rendered[key] = render(now, "CREATED" if before is None else "UPDATED", change)
-                self.shown[key] = now.gone
+                trace = _trace(now)
+                if trace != before or change is not None:
+                    rendered[key] = render(now, "CREATED" if before is None else "UPDATED", change)
+                self.shown[key] = trace
             elif before is not None:
                 del self.shown[key]
-                rendered[key] = _gone(before, change)
+                rendered[key] = _gone(before[0], change)
         return rendered
 
     async def _send(
@@ -200,6 +206,9 @@ class Cohort:
             TooLarge: there is more than one subscription may show. And whatever the view raises.
         """
         async with self.lock:
+            dirty, self._dirty = self._dirty, {}
+            if dirty and self.members:
+                await self._round(dirty, self.hub.tick)
             position = self.hub.position
             resumed = None
             if since is not None and have is not None:
@@ -220,7 +229,8 @@ class Cohort:
 
     async def _load(self, member: Member) -> None:
         if self.shown is None:
-            self.shown, level = await pool.run(partial(pks_of, self.spec, member))
+            visible, level = await pool.run(partial(pks_of, self.spec, member))
+            self.shown = {key: (named, None) for key, named in visible.items()}
             self.holds = max(self.holds, level)
         if self.spec.action == "retrieve" and self.shown:
             found = await self._look([member], list(self.shown))
@@ -237,7 +247,7 @@ class Cohort:
             hidden = found.hidden.get(id(member), set())
             items = [render(s, "CREATED", None) for s in found.shown.values() if s.key not in hidden]
             if self.shown is None:
-                self.shown = {key: s.gone for key, s in found.shown.items()}
+                self.shown = {key: _trace(s) for key, s in found.shown.items()}
                 self.holds = max(self.holds, found.level)
             else:
                 member.unknown = self.shown.keys() - found.shown.keys()
@@ -258,7 +268,8 @@ class Cohort:
         concerned = dict(missed.concerning(self.spec))
         visible, level = await pool.run(partial(pks_of, self.spec, member))
         if self.shown is None:
-            self.shown, self.holds = dict(visible), max(self.holds, level)
+            self.shown = {key: (named, None) for key, named in visible.items()}
+            self.holds = max(self.holds, level)
         held = set(have)
         asked = [key for key in visible if key not in held or key in concerned]
         found = await self._look([member], asked) if asked else None
@@ -319,6 +330,10 @@ def _for(member: Member, found: Look, item: tuple[str, Rendered]) -> Rendered | 
 
 def _as(change: Rendered, action: str) -> Rendered:
     return Rendered(action, change.pk, change.instance, change.etag, change.version, change.reason)
+
+
+def _trace(shown: Shown) -> Trace:
+    return shown.gone, hash(shown.instance)
 
 
 def render(shown: Shown, action: str, change: Change | None) -> Rendered:

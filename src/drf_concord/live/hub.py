@@ -33,7 +33,7 @@ from .pool import pool
 from .sharing import Level
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Coroutine, Iterator
 
     from .views import Caller
 
@@ -57,6 +57,9 @@ class Listener(Protocol):
     @property
     def tasks(self) -> set[asyncio.Task[None]]:
         """The work under way."""
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> Any:
+        """Run something beside the socket, until it ends."""
 
     def mark(self, position: Position) -> None:
         """Everything up to this position was delivered."""
@@ -99,7 +102,7 @@ class Hub:
         self.listeners: set[Listener] = set()
         self._positions: dict[int, Position] = {}
         self._cohorts: dict[tuple[Spec, Any], Cohort] = {}
-        self._levels: dict[Spec, Level] = {}
+        self._levels: dict[tuple[Any, str], Level] = {}
         self._by_label: dict[str, set[Cohort]] = defaultdict(set)
         self._routed: dict[tuple[str, str, str], set[Cohort]] = defaultdict(set)
         self._wake = asyncio.Event()
@@ -107,6 +110,7 @@ class Hub:
         self._started: asyncio.Task[None] | None = None
         self._missed: dict[Position, tuple[int, Missed]] = {}
         self._reading = asyncio.Lock()
+        self._catching: asyncio.Future[None] | None = None
 
     # Life
 
@@ -178,6 +182,17 @@ class Hub:
                 self._distribute(found)
             return len(found)
 
+    async def catch_up(self) -> None:
+        """Read the log once, from a moment that is not before this call; callers of one moment share it."""
+        if self._catching is None:
+            self._catching = asyncio.ensure_future(self._catch_up())
+        await asyncio.shield(self._catching)
+
+    async def _catch_up(self) -> None:
+        await asyncio.sleep(0)
+        self._catching = None
+        await self.step()
+
     async def drain(self) -> None:
         """Read what is there and wait until all of it is delivered: for tests, instead of sleeping."""
         await self.step()
@@ -192,10 +207,10 @@ class Hub:
                 for label, relation in _sources(cohort.spec):
                     if label == change.model:
                         touched[cohort] += _keys(cohort.spec, change, relation)
+        if any(change.model in account_labels() for change in found):
+            self._accounts_changed(found)  # before the rest: a right that was lost counts at once
         for cohort, changes in touched.items():
             cohort.touch(changes)
-        if any(change.model in account_labels() for change in found):
-            self._accounts_changed(found)
 
     def _concerned(self, change: Change) -> set[Cohort]:
         """Return the cohorts a change may concern, without looking at the others."""
@@ -225,7 +240,8 @@ class Hub:
         """
         await self.start()
         await pool.run(partial(admit, member.spec, member))
-        level = self._levels.get(member.spec)
+        await self.catch_up()  # what was written before the subscription is no news to it
+        level = self._levels.get((member.spec.view, member.spec.action))
         if level is None:
             level = _first_level(member.spec.view)
         cohort = self._cohort(member, level)
@@ -234,7 +250,7 @@ class Hub:
         finally:
             self._forget_if_empty(cohort)
         if cohort.holds > level:
-            self._levels[member.spec] = cohort.holds
+            self._levels[member.spec.view, member.spec.action] = cohort.holds
             self.split(cohort, cohort.holds, {})
 
     def _cohort(self, member: Member, level: Level) -> Cohort:
@@ -262,7 +278,7 @@ class Hub:
 
     def split(self, cohort: Cohort, level: Level, dirty: dict[str, Change]) -> None:
         """Part a cohort whose view turned out to look at who is asking."""
-        self._levels[cohort.spec] = level
+        self._levels[cohort.spec.view, cohort.spec.action] = level
         parts: dict[Any, list[Member]] = defaultdict(list)
         for member in cohort.members.values():
             parts[_who(member, level)].append(member)
@@ -277,9 +293,8 @@ class Hub:
             for member in members:
                 part.members[id(member)] = member
                 member.cohort = part
-            part.touch(dirty.items())
-            if not dirty:
-                part.look_again()
+            if dirty:
+                part.touch(dirty.items())
 
     def _route(self, cohort: Cohort, *, add: bool) -> None:
         change = set.add if add else set.discard
@@ -325,11 +340,11 @@ class Hub:
                 users.update(named)
                 everybody = everybody or not named
         for listener in list(self.listeners):
-            user = getattr(listener.caller.scope.get("user"), "pk", None)
-            if everybody or str(user) in users:
-                task = asyncio.create_task(self.refresh(listener))
-                self._tasks.append(task)
-                task.add_done_callback(self._tasks.remove)
+            seen = {str(getattr(m.view.request.user, "pk", None)) for m in listener.members() if m.view}
+            if everybody or users & {*seen, str(getattr(listener.caller.user, "pk", None))}:
+                for member in listener.members():
+                    member.stale = True
+                listener.spawn(self.refresh(listener))
 
     async def refresh(self, listener: Listener) -> None:
         """Read a socket's account again, end what it may not follow any more, and compare the rest."""
@@ -342,6 +357,7 @@ class Hub:
                 status = getattr(refusal, "status_code", 403)
                 member.subscriber.end(status, "You may not follow this any more.")
                 continue
+            member.stale = False
             if member.cohort is not None and member.cohort.holds > Level.SHARED:
                 member.cohort.look_again()
 

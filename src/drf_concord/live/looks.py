@@ -18,11 +18,11 @@ from ..conf import settings
 from ..fields import version_field
 from ..protocol.etags import version_tag
 from . import sharing, views
+from .sharing import Level
 
 if TYPE_CHECKING:
     from django.db.models import Model, QuerySet
 
-    from .sharing import Level
 
 __all__ = ["Look", "Shown", "Spec", "TooLarge", "Viewer", "admit", "look", "pks_of"]
 
@@ -84,6 +84,7 @@ class Viewer(Protocol):
 
     caller: views.Caller
     view: Any
+    stale: bool
 
 
 @dataclass(slots=True)
@@ -147,6 +148,10 @@ def look(spec: Spec, viewers: Sequence[Viewer], keys: Sequence[str] | None) -> L
         TooLarge, and whatever the view raises.
     """
     objects: dict[str, Any] = {}
+    refused = _admit_again(spec, viewers)
+    viewers = [viewer for viewer in viewers if id(viewer) not in refused]
+    if not viewers:
+        return Look({}, Level.SHARED, refused, {})
 
     def work(view: Any) -> dict[str, Shown]:
         found = {}
@@ -158,7 +163,25 @@ def look(spec: Spec, viewers: Sequence[Viewer], keys: Sequence[str] | None) -> L
 
     shown, level = _evaluate(spec, viewers[0], work)
     denied, hidden = _ask(spec, viewers, objects)
-    return Look(shown, level, denied, hidden)
+    return Look(shown, level, refused | denied, hidden)
+
+
+def _admit_again(spec: Spec, viewers: Sequence[Viewer]) -> dict[int, int]:
+    """Ask anew for viewers whose account changed: what was kept of them must not decide any more."""
+    refused = {}
+    for viewer in viewers:
+        if viewer.stale:
+            try:
+                viewer.caller.refresh()
+                admit(spec, viewer)
+                viewer.stale = False
+            except (APIException, PermissionDenied, Http404) as refusal:
+                refused[id(viewer)] = _status(refusal)
+    return refused
+
+
+def _status(refusal: Exception) -> int:
+    return 404 if isinstance(refusal, Http404) else int(getattr(refusal, "status_code", 403))
 
 
 def pks_of(spec: Spec, viewer: Viewer, keys: Sequence[str] | None = None) -> tuple[dict[str, str], Level]:
@@ -250,7 +273,7 @@ def _ask(
         try:
             view.check_permissions(view.request)
         except (APIException, PermissionDenied, Http404) as refusal:
-            denied[id(viewer)] = getattr(refusal, "status_code", 404 if isinstance(refusal, Http404) else 403)
+            denied[id(viewer)] = _status(refusal)
             continue
         if spec.action == "retrieve":
             unseen = {key for key, obj in objects.items() if not _may_see(view, obj)}

@@ -35,6 +35,7 @@ class SocketRequest(ASGIRequest):
 
     user: Any
     session: Any
+    _match: ResolverMatch | None
 
     def __init__(
         self,
@@ -64,7 +65,7 @@ class SocketRequest(ASGIRequest):
         if body:
             self.META.setdefault("CONTENT_TYPE", "application/json")
             self.META["CONTENT_LENGTH"] = str(len(body))
-            self._set_content_type_params(self.META)
+            self._set_content_type_params(self.META)  # type: ignore[attr-defined]
         # the check of the Origin header at the handshake stands in for the CSRF token
         self._dont_enforce_csrf_checks = True
         self.user = caller.user
@@ -79,19 +80,22 @@ class SocketRequest(ASGIRequest):
         return parse_cookie(self.META.get("HTTP_COOKIE", "")) if found is None else dict(found)
 
     @property
-    def resolver_match(self) -> ResolverMatch | None:  # type: ignore[override]
+    def resolver_match(self) -> ResolverMatch | None:
         """The route of the path, found out when it is asked for: few views do."""
-        if "_match" not in self.__dict__:
-            try:
-                self._match = resolve(self.path_info, getattr(self, "urlconf", None))
-            except Resolver404:
-                self._match = None
+        if "_match" not in vars(self):
+            self._match = self._resolve()
         return self._match
 
     @resolver_match.setter
     def resolver_match(self, value: ResolverMatch | None) -> None:
         if value is not None:  # Django's own __init__ sets None
-            self._match: ResolverMatch | None = value
+            self._match = value
+
+    def _resolve(self) -> ResolverMatch | None:
+        try:
+            return resolve(self.path_info, getattr(self, "urlconf", None))
+        except Resolver404:
+            return None
 
 
 def http_request(
@@ -120,7 +124,7 @@ def http_request(
 
 
 def query_string(query: Mapping[str, object]) -> str:
-    """Return query parameters as a browser writes them: true, 1.5, nothing for null, a list as repeated names.
+    """Return query parameters as a browser writes them: ``true``, nothing for null, a list as repeated names.
 
     Raises:
         ParseError: a value is an object, or a list of lists.

@@ -1,204 +1,221 @@
-"""Building a view and its request for a socket, as HTTP would for a browser."""
+"""Building a view for a call over a websocket, and admitting the caller, as HTTP would."""
 
 from __future__ import annotations
 
-import io
-import threading
-from collections.abc import Mapping
+import functools
+import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
+from weakref import WeakSet
 
-from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
-from django.contrib.auth.models import AnonymousUser
-from django.core.handlers.asgi import ASGIRequest
-from django.db.models import Model
-from django.utils.crypto import constant_time_compare
-from rest_framework.request import Request
+from rest_framework.exceptions import (
+    AuthenticationFailed,
+    NotAuthenticated,
+    NotFound,
+    PermissionDenied,
+)
+from rest_framework.response import Response
 from rest_framework.views import APIView
+from rest_framework.viewsets import ViewSetMixin
+
+from .accounts import LAZY
+from .callers import Caller, kept_classes
+from .requests import SocketRequest, http_request
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from django.http import HttpRequest
+    from rest_framework.request import Request
 
-__all__ = ["Caller", "admit", "build", "http_request"]
+__all__ = ["Caller", "SocketRequest", "admit", "build", "http_request", "options", "stashes"]
 
-HANDSHAKE = (b"connection", b"upgrade", b"content-type", b"content-length", b"transfer-encoding", b"accept")
-"""Headers of the handshake that say nothing of a request."""
-KEPT = 64
+ROUTED = ("name", "description", "suffix", "detail", "basename")
+"""What a router gives a viewset, which may not have passed one."""
+
+OF_DRF = frozenset({
+    "kwargs", "headers", "format_kwarg", "_negotiator",
+    "accepted_renderer", "accepted_media_type", "version", "versioning_scheme", "_parsed_accept_list",
+    "user", "auth", "_user", "_auth", "_authenticator", "_data", "_files", "_full_data", "_stream",
+    "_match", "_post", "_body", "_read_started", "csrf_processing_done", "csrf_cookie_needs_update",
+})  # fmt: skip
+"""What DRF and Django themselves set on a view and its requests while a caller is admitted."""
+
+logger = logging.getLogger("drf_concord")
+
+_stashing: WeakSet[type] = WeakSet()
 
 
-class Caller:
-    """Who is calling on a socket: the user of its scope, and what its authentication classes said.
+def options(view_class: Any, action: str) -> dict[str, Any]:
+    """Return what a view is constructed with for an action; also what its ``as_view()`` is to be given.
 
-    Used from several threads. What a class said is kept, so that a password is hashed once per socket.
+    It is what the ``@action`` decorator says, with authentication that is kept for the socket.
     """
-
-    def __init__(self, scope: MutableMapping[str, Any]) -> None:
-        self.scope = scope
-        self._user: Any = None
-        self._kept: dict[tuple[Any, ...], tuple[Any, Any]] = {}
-        self._lock = threading.Lock()
-
-    @property
-    def user(self) -> Any:
-        """The user the middleware found, read again since if it was time; anonymous when there is none."""
-        if self._user is None:
-            user = self.scope.get("user")
-            self._user = AnonymousUser() if user is None or isinstance(user, type) else user
-        return self._user
-
-    def admit_request(self, request: HttpRequest, view_class: Any) -> None:
-        """Spare a request the authentication that this socket has passed with the same classes."""
-        classes = tuple(getattr(view_class, "authentication_classes", ()))
-        if view_class.get_authenticators is not APIView.get_authenticators:
-            return  # what it returns may depend on anything
-        with self._lock:
-            kept = self._kept.get(classes)
-        if kept is None:
-            probe = Request(request, authenticators=[each() for each in classes])
-            try:
-                kept = (probe.user, probe.auth)
-            except Exception:
-                return  # the view says it in its own words
-            if not getattr(kept[0], "is_authenticated", False):
-                return
-            with self._lock:
-                if len(self._kept) < KEPT:
-                    self._kept[classes] = kept
-        forced: Any = request
-        forced._force_auth_user, forced._force_auth_token = kept
-
-    def refresh(self) -> None:
-        """Read the accounts again, and drop what no longer holds; a password is never hashed again."""
-        with self._lock:
-            kept = dict(self._kept)
-        for classes, (user, auth) in kept.items():
-            fresh = _read_again(user)
-            gone = isinstance(auth, Model) and not type(auth)._default_manager.filter(pk=auth.pk).exists()
-            with self._lock:
-                if fresh is None or gone:
-                    self._kept.pop(classes, None)
-                else:
-                    self._kept[classes] = (fresh, auth)
-        user = self.user
-        if getattr(user, "is_authenticated", False):
-            fresh = _read_again(user)
-            if fresh is None or not _session_holds(self.scope.get("session"), fresh):
-                with self._lock:
-                    self._kept.clear()
-                fresh = AnonymousUser()
-            self._user = fresh
-
-
-def _read_again(user: Any) -> Any:
-    """Return a user as it is now, or None when it is gone or was deactivated."""
-    if not isinstance(user, Model) and not hasattr(user, "_wrapped"):
-        return user  # no row of ours to read
-    fresh = user.__class__._default_manager.filter(pk=user.pk).first()
-    return fresh if fresh is not None and getattr(fresh, "is_active", True) else None
-
-
-def _session_holds(session: Any, user: Any) -> bool:
-    """Tell whether the session a socket was opened with is still that user's."""
-    session = getattr(session, "_wrapped", session)
-    key = getattr(session, "session_key", None)
-    if key is None:
-        return True  # this user came by other means than a session
-    stored = type(session)(key).load()
-    hashed = stored.get(HASH_SESSION_KEY, "")
-    same = str(stored.get(SESSION_KEY)) == str(user.pk)
-    return same and constant_time_compare(hashed, user.get_session_auth_hash())
-
-
-def http_request(
-    caller: Caller,
-    *,
-    path: str,
-    method: str = "GET",
-    query: Mapping[str, object] | None = None,
-    body: bytes = b"",
-    headers: Mapping[str, str] | None = None,
-) -> ASGIRequest:
-    """Return the HTTP request a frame stands for, with the headers of the handshake.
-
-    CSRF is not asked for: the origin of the socket was checked instead.
-    """
-    scope = caller.scope
-    given = [
-        (name, value)
-        for name, value in scope.get("headers", ())
-        if name not in HANDSHAKE and not name.startswith(b"sec-websocket")
-    ]
-    given.append((b"accept", b"application/json"))
-    given += [(n.lower().encode(), v.encode("latin-1", "replace")) for n, v in (headers or {}).items()]
-    if body:
-        given += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    http: dict[str, Any] = {
-        **{k: scope[k] for k in ("client", "server", "root_path") if k in scope},
-        "type": "http",
-        "method": method,
-        "path": path,
-        "scheme": {"ws": "http", "wss": "https"}.get(scope.get("scheme", "ws"), scope.get("scheme")),
-        "query_string": urlencode(_pairs(query or {}), doseq=True).encode(),
-        "headers": given,
-    }
-    request: Any = ASGIRequest(http, io.BytesIO(body))
-    request.user = caller.user
-    if "session" in scope:
-        request.session = scope["session"]
-    request._dont_enforce_csrf_checks = True
-    request.concord_caller = caller
-    found: ASGIRequest = request
+    found = dict(_decorated(view_class).get(action, {}))
+    classes = found.get("authentication_classes", view_class.authentication_classes)
+    found["authentication_classes"] = kept_classes(classes)
     return found
 
 
-def _pairs(query: Mapping[str, object]) -> dict[str, object]:
-    """Return query parameters as a browser writes them: true and false, nothing for null, lists repeated."""
-    return {
-        name: [_text(v) for v in value] if isinstance(value, list | tuple) else _text(value)
-        for name, value in query.items()
-        if value is not None
-    }
-
-
-def _text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+@functools.lru_cache(maxsize=1024)
+def _decorated(view_class: Any) -> dict[str, Mapping[str, Any]]:
+    if not issubclass(view_class, ViewSetMixin):
+        return {}
+    return {name: extra.kwargs for extra in view_class.get_extra_actions() for name in extra.mapping.values()}
 
 
 def build(
-    view_class: Any, request: Any, *, action: str, kwargs: Mapping[str, Any], method: str = "GET"
+    view_class: Any,
+    request: HttpRequest,
+    *,
+    action: str,
+    kwargs: Mapping[str, Any],
+    method: str = "GET",
+    prepare: Callable[[Request], None] | None = None,
 ) -> Any:
-    """Return a fresh view with its request, as it is before authentication and permissions are asked."""
-    view = view_class()
-    view.action_map = {method.lower(): action}
-    view.setup(request, **kwargs)
-    view.format_kwarg = None
-    caller = getattr(request, "concord_caller", None)
-    if caller is not None:
-        caller.admit_request(request, view_class)
-    view.request = view.initialize_request(request, **kwargs)
+    """Return a fresh view as it is before DRF authenticates: with its request, renderer and version.
+
+    Args:
+        view_class: a viewset or a generic view.
+        request: the HTTP request.
+        action: what is called.
+        kwargs: the keyword arguments of the view's route.
+        method: the HTTP method; the request is given it.
+        prepare: called with the DRF request before anything of it is read.
+
+    Raises:
+        APIException: the version is not one of the view's.
+    """
+    view: Any = view_class(**options(view_class, action))
+    kwargs = dict(kwargs)
+    if request.method != method:
+        request.method = method
+    if issubclass(view_class, ViewSetMixin):
+        for name in ROUTED:
+            if not hasattr(view, name):
+                setattr(view, name, None)
+        view.action_map = dict.fromkeys(("get", "head") if method == "GET" else (method.lower(),), action)
+        if hasattr(view, action):
+            vars(view).update(dict.fromkeys(view.action_map, getattr(view, action)))
+        view.request, view.args, view.kwargs = request, (), kwargs
+    else:
+        view.setup(request, **kwargs)
+    seen = view.request = view.initialize_request(request, **kwargs)
+    if prepare is not None:
+        prepare(seen)
     view.action = action
     view.headers = view.default_response_headers
-    negotiated = view.perform_content_negotiation(view.request, force=True)
-    view.request.accepted_renderer, view.request.accepted_media_type = negotiated
-    view.request.version, view.request.versioning_scheme = view.determine_version(view.request, **kwargs)
+    view.format_kwarg = None
+    seen.accepted_renderer, seen.accepted_media_type = view.perform_content_negotiation(seen, force=True)
+    seen.version, seen.versioning_scheme = view.determine_version(seen, **kwargs)
     return view
 
 
 def admit(view: Any) -> None:
-    """Authenticate and check permissions as for an HTTP request; throttles are for requests.
+    """Authenticate and check permissions as HTTP would; throttles are not asked.
+
+    A view that overrides ``initial`` or ``dispatch`` is admitted by running it.
 
     Raises:
-        APIException, PermissionDenied, Http404
+        APIException, django.http.Http404, django.core.exceptions.PermissionDenied: the caller is refused.
+            Where HTTP would answer 403 because there is no way to log in, the exception says 403.
     """
-    if type(view).initial is not APIView.initial and not _is_ours(type(view).initial):
-        view.get_throttles = list
+    cls: Any = type(view)
+    request = view.request
+    before, kwargs = _attributes(view), dict(view.kwargs)
+    try:
+        if cls.dispatch is not APIView.dispatch:
+            _through_dispatch(view)
+        elif cls.initial is not APIView.initial:
+            _through_initial(view)
+        else:
+            view.perform_authentication(request)
+            view.check_permissions(request)
+    except (NotAuthenticated, AuthenticationFailed) as refusal:
+        header = view.get_authenticate_header(request)
+        if header:
+            refusal.auth_header = header  # type: ignore[union-attr]
+        else:
+            refusal.status_code = PermissionDenied.status_code
+        raise
+    left = [key[1] for key, value in _attributes(view).items() if before.get(key, before) is not value]
+    if (left or view.kwargs != kwargs) and cls not in _stashing:
+        _stashing.add(cls)
+        logger.info(
+            "Answers of %s are not shared between sockets: admitting a caller leaves %s on it.",
+            cls.__name__,
+            ", ".join(sorted(left)) or "other kwargs",
+        )
+
+
+def stashes(view_class: type) -> bool:
+    """Tell whether admitting somebody has left something on this view or its request, to be read later."""
+    return view_class in _stashing
+
+
+def _attributes(view: Any) -> dict[tuple[int, str], object]:
+    """Return what the view and its requests hold."""
+    found = {}
+    for number, holder in enumerate((view, view.request, view.request._request)):
+        kind: Any = type(holder)
+        known = OF_DRF | _lazy(kind)
+        found.update({(number, k): v for k, v in vars(holder).items() if k not in known})
+    return found
+
+
+@functools.lru_cache(maxsize=1024)
+def _lazy(cls: Any) -> frozenset[str]:
+    return frozenset(n for base in cls.__mro__ for n, value in vars(base).items() if isinstance(value, LAZY))
+
+
+@contextmanager
+def _replaced(view: Any, **attributes: Any) -> Iterator[None]:
+    """Let an instance have other methods for a while."""
+    own = {name: vars(view)[name] for name in attributes if name in vars(view)}
+    vars(view).update(attributes)
+    try:
+        yield
+    finally:
+        for name in attributes:
+            vars(view).pop(name, None)
+        vars(view).update(own)
+
+
+def _through_initial(view: Any) -> None:
+    with _replaced(view, check_throttles=_unasked):
         view.initial(view.request, *view.args, **view.kwargs)
+
+
+def _unasked(request: Request) -> None:
+    """Stand in for the throttles."""
+
+
+def _through_dispatch(view: Any) -> None:
+    """Run the view's own dispatch, with a handler that notices that it was reached."""
+    request = view.request
+    reached = []
+
+    def handler(*args: Any, **kwargs: Any) -> Response:
+        reached.append(True)
+        return Response(status=204)
+
+    def refuse(refusal: Exception) -> Response:
+        raise refusal
+
+    stand_ins = {
+        request.method.lower(): handler,
+        "initialize_request": lambda *args, **kwargs: request,
+        "check_throttles": _unasked,
+        "handle_exception": refuse,
+        "finalize_response": lambda request, response, *args, **kwargs: response,
+    }
+    with _replaced(view, **stand_ins):
+        response = view.dispatch(request._request, *view.args, **view.kwargs)
+    if reached:
         return
-    view.perform_authentication(view.request)
-    view.check_permissions(view.request)
-
-
-def _is_ours(function: Any) -> bool:
-    return str(getattr(function, "__module__", "")).startswith("drf_concord.")
+    if response.status_code < 300:  # answered from a cache, without asking the view
+        _through_initial(view)
+    elif response.status_code == NotFound.status_code:
+        raise NotFound
+    else:
+        view.permission_denied(request)

@@ -20,7 +20,7 @@ from .socket import FORBIDDEN, SLOW, UNAUTHENTICATED, Socket
 from .subscriptions import Subscription, follow
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, MutableMapping
+    from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 
     from ..live.cohorts import Member
     from ..live.hub import Hub
@@ -171,7 +171,11 @@ class Connection:
                 self.push('{"type":"ping"}')
         if now - self._refreshed > settings.AUTH_REFRESH:
             self._refreshed = now
-            self.socket.spawn(self.hub.refresh(self))
+            self.spawn(self.hub.refresh(self))
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run something beside the socket, until it ends."""
+        return self.socket.spawn(work)
 
     def push(self, text: str) -> None:
         """Send a frame."""

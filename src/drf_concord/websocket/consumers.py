@@ -20,7 +20,7 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.settings import api_settings
 
-from ..live import views
+from ..live import callers, views
 from ..live.pool import pool
 from ..protocol.errors import ConcordError
 from ..protocol.frames import NULL, BadFrame, members
@@ -35,7 +35,8 @@ __all__ = ["AsyncAPIConsumer"]
 
 logger = logging.getLogger("drf_concord")
 
-RESERVED = {"self", "action", "request_id", "scope", "consumer"}
+RESERVED = {"self", "action", "request_id", "scope", "consumer", "serializer", "obj", "queryset"}
+"""Members of frames that never become arguments: hooks of projects have parameters of these names."""
 
 
 class AsyncAPIConsumer:
@@ -48,6 +49,8 @@ class AsyncAPIConsumer:
     permission_classes: ClassVar[Any] = None
     """DRF's permission classes, or classes with ``has_permission(scope, consumer, action, **kwargs)``; None
     stands for DRF's ``DEFAULT_PERMISSION_CLASSES``."""
+
+    authentication_classes: ClassVar[Any] = api_settings.DEFAULT_AUTHENTICATION_CLASSES
 
     scope: MutableMapping[str, Any]
     socket: Socket
@@ -172,7 +175,7 @@ class AsyncAPIConsumer:
             classes = api_settings.DEFAULT_PERMISSION_CLASSES
         return [permission() for permission in classes]
 
-    async def check_permissions(self, action: str, **kwargs: Any) -> None:
+    async def check_permissions(self, action: str, /, **kwargs: Any) -> None:
         """Ask every permission.
 
         Raises:
@@ -190,9 +193,8 @@ class AsyncAPIConsumer:
             path=self.scope.get("path", "/"),
             query={},
         )
-        request = Request(http)
-        request.user = http.user
-        return request
+        classes = callers.kept_classes(self.authentication_classes)
+        return Request(http, authenticators=[each() for each in classes])
 
     # Frames out
 

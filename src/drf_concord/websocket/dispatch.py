@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from django.core.exceptions import PermissionDenied
 from django.core.handlers.exception import convert_exception_to_response
 from django.db import connections, transaction
-from django.http import Http404
 from django.urls import NoReverseMatch, get_resolver, reverse
 from django.utils.module_loading import import_string
 from msgspec import UNSET
@@ -78,6 +76,8 @@ def answer(view_class: Any, call: Call, caller: views.Caller) -> Answer:
         if call.pk is None:
             return _refusal(400, ["The member pk is missing."])
         kwargs[lookup] = call.pk
+    if method != "GET":
+        caller.refresh()  # a user who was deactivated a moment ago writes nothing any more
     body = bytes(call.data) if call.data is not UNSET else b""
     request = views.http_request(
         caller,
@@ -87,7 +87,7 @@ def answer(view_class: Any, call: Call, caller: views.Caller) -> Answer:
         body=b"" if body == b"null" or method == "GET" else body,
         headers=_headers(call),
     )
-    response = _respond(view_class, request, name, method, detail, kwargs, caller)
+    response = _respond(view_class, request, name, method, detail, kwargs)
     return _answer_of(response)
 
 
@@ -132,14 +132,12 @@ def _respond(
     method: str,
     detail: bool,
     kwargs: dict[str, Any],
-    caller: views.Caller,
 ) -> Any:
+    options = views.options(view_class, name)  # authentication is kept for the socket
     if hasattr(view_class, "get_extra_actions"):
-        options = dict(getattr(getattr(view_class, name), "kwargs", {}))
-        view = view_class.as_view({method.lower(): name}, detail=detail, **options)
+        view = view_class.as_view({method.lower(): name}, **{"detail": detail, **options})
     else:
-        view = view_class.as_view()
-    caller.admit_request(request, view_class)
+        view = view_class.as_view(**options)
 
     def respond(request: HttpRequest) -> Any:
         response = _atomic(view)(request, **kwargs)
@@ -238,6 +236,3 @@ def _known_routes(resolver: Any) -> dict[Any, list[tuple[str, frozenset[str] | N
     walk(resolver.url_patterns, "")
     resolver._concord_routes = found
     return found
-
-
-REFUSALS = (Http404, PermissionDenied)

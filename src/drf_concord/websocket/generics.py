@@ -52,7 +52,7 @@ class GenericAsyncAPIConsumer(AsyncAPIConsumer):
         found: QuerySet[Any] = self.queryset.all()
         return found
 
-    def filter_queryset(self, queryset: QuerySet[Any], **kwargs: Any) -> QuerySet[Any]:
+    def filter_queryset(self, queryset: QuerySet[Any], /, **kwargs: Any) -> QuerySet[Any]:
         """Pass a queryset through the filter backends."""
         for backend in self.filter_backends:
             queryset = backend().filter_queryset(self._seen(kwargs), queryset, self)
@@ -77,7 +77,7 @@ class GenericAsyncAPIConsumer(AsyncAPIConsumer):
         self.check_object_permissions(obj, **kwargs)
         return obj
 
-    def check_object_permissions(self, obj: Model, **kwargs: Any) -> None:
+    def check_object_permissions(self, obj: Model, /, **kwargs: Any) -> None:
         """Ask DRF's object permissions.
 
         Raises:

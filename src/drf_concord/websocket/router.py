@@ -18,7 +18,7 @@ __all__ = ["RealtimeRouter"]
 class RealtimeRouter:
     """Views to call and to follow over one websocket.
 
-    Mount ``router.consumer`` in a ``URLRouter``, inside ``AuthMiddlewareStack`` where users log in by session.
+    Mount ``router.consumer`` in a ``URLRouter``, in ``AuthMiddlewareStack`` where users log in by session.
     Views registered later count too.
 
     Args:

@@ -18,6 +18,8 @@ IN_FLIGHT = 32
 """How many requests of one socket may be under way; more wait unread."""
 SHARE = 4
 """How many requests of one socket may be worked on at a time."""
+GRACE = 5.0
+"""How long a close may take before the socket is dropped, in seconds."""
 UNREADABLE, UNAUTHENTICATED, FORBIDDEN, SLOW = 4400, 4401, 4403, 4508
 
 
@@ -32,24 +34,32 @@ class Socket:
         self._in_flight = asyncio.Semaphore(IN_FLIGHT)
         self._share = asyncio.Semaphore(SHARE)
         self._last: dict[Any, asyncio.Task[None]] = {}
-        self._closing = asyncio.Event()
+        self._closer: asyncio.Task[None] | None = None
+        self._serving: asyncio.Task[Any] | None = None
 
     async def serve(
         self, receive: Callable[[], Awaitable[Any]], take: Callable[[str | bytes], Awaitable[None]]
     ) -> None:
         """Hand every frame to ``take`` until the socket ends."""
-        while not self._closing.is_set():
-            event = await receive()
-            if event["type"] != "websocket.receive":
-                return
-            self.heard = asyncio.get_running_loop().time()
-            text = event.get("text")
-            if text is None:
-                text = event.get("bytes") or b""
-            if len(text) > 4 * MAX_FRAME:
-                self.close(UNREADABLE)  # no client that means well is that far off
-                return
-            await take(text)
+        self._serving = asyncio.current_task()
+        try:
+            while self._closer is None:
+                event = await receive()
+                if event["type"] != "websocket.receive":
+                    return
+                self.heard = asyncio.get_running_loop().time()
+                text = event.get("text")
+                if text is None:
+                    text = event.get("bytes") or b""
+                if len(text) > 4 * MAX_FRAME:
+                    self.close(UNREADABLE)  # no client that means well is that far off
+                else:
+                    await take(text)
+            await self._closer
+        except asyncio.CancelledError:
+            if self._closer is None or self._serving is None:
+                raise
+            self._serving.uncancel()  # it was us, who wait no longer for a peer that does not read
 
     async def start(self, work: Coroutine[Any, Any, None], about: Any = None) -> None:
         """Work on a request, beside others; requests about the same thing in the order they came.
@@ -101,18 +111,21 @@ class Socket:
 
     def close(self, code: int, last: str | None = None) -> None:
         """Close the socket, with a last frame where it can still be sent."""
-        if self._closing.is_set():
+        if self._closer is not None:
             return
-        self._closing.set()
         self.outlet.close()
 
         async def close() -> None:
             with contextlib.suppress(Exception):
-                if last is not None and code != SLOW:
-                    await self._send({"type": "websocket.send", "text": last})
-                await self._send({"type": "websocket.close", "code": code})
+                async with asyncio.timeout(GRACE):
+                    if last is not None and code != SLOW:
+                        await self._send({"type": "websocket.send", "text": last})
+                    await self._send({"type": "websocket.close", "code": code})
+                    return
+            if self._serving is not None:
+                self._serving.cancel()
 
-        self.spawn(close())
+        self._closer = asyncio.create_task(close())
 
     def end(self) -> None:
         """Stop everything: the peer is gone."""
