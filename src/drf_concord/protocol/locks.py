@@ -116,7 +116,8 @@ def acquire(
         renewed_at=now,
     )
     overrides = event is Event.FREEZE and state in LIVE
-    return _lasting(taken, claim.ttl, now, limits), (Outcome.OVERRIDDEN if overrides else Outcome.ACQUIRED)
+    outcome = Outcome.OVERRIDDEN if overrides else Outcome.ACQUIRED
+    return _lasting(taken, claim.ttl, now, limits), outcome
 
 
 def renew(lock: Lock, holder: str | None, ttl: float | None, now: int, limits: Limits) -> Lock:

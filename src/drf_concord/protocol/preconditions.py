@@ -95,9 +95,12 @@ class Current:
     modified: int | None = None
 
     def __post_init__(self) -> None:
-        whole = self.write if self.variant is None else f"{self.write}-{self.variant}"
-        if self.tag.opaque != whole:
-            raise ValueError(f"the tag {self.tag} is not made of {self.write!r} and {self.variant!r}")
+        if self.variant is None:
+            made = self.tag.opaque == self.write
+        else:
+            made = self.tag.halves() == (self.write, self.variant)
+        if not made:
+            raise ValueError(f"{self.tag} is not the tag of {self.write!r} and {self.variant!r}")
 
     def guarded_by(self, tag: EntityTag) -> bool:
         """Return whether a tag names this state well enough to write on it.
