@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.urls import path
 
 from demo.documents.views import DocumentViewSet
@@ -15,7 +17,7 @@ __all__ = ["router", "urlpatterns"]
 router = RealtimeRouter()
 router.register_all([ListViewSet, TaskViewSet, DocumentViewSet, InstanceViewSet])
 
-urlpatterns = [
+urlpatterns: list[Any] = [
     path("ws/", router.consumer),
     path("ws/subscribe/", router.consumer, name="subscriptions"),
     path("ws/users/", UserConsumer.as_asgi()),

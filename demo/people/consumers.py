@@ -38,8 +38,8 @@ class UserSerializer(serializers.ModelSerializer[Any]):
 
     def validate_username(self, value: str) -> str:
         """Refuse a name that somebody else has."""
-        others = User.objects.exclude(pk=getattr(self.instance, "pk", None))
-        if others.filter(username=value).exists():
+        own: Any = getattr(self.instance, "pk", None)
+        if User.objects.exclude(pk=own).filter(username=value).exists():
             raise serializers.ValidationError("A user with that username already exists.")
         return value
 

@@ -30,6 +30,8 @@ logger = logging.getLogger("drf_concord")
 Trace = tuple[str, int | None]
 """What is remembered of an object that is shown: what names it when it is gone, and a hash of its body."""
 
+RETURNS = 32
+"""For how many different clients that come back the answer is kept, until something changes."""
 YIELD = 128
 """After how many sockets the sender lets others run."""
 
@@ -90,6 +92,8 @@ class Cohort:
         self._task: asyncio.Task[None] | None = None
         self._open_since: int | None = None  # tick of a delivery that said: more follows
         self._cached: tuple[int, list[Rendered]] | None = None
+        # what was told to clients that came back: with the same position and objects they get the same
+        self._returned: dict[tuple[int, Position, tuple[str, ...]], list[Rendered]] = {}
 
     @property
     def settled(self) -> int:
@@ -102,6 +106,7 @@ class Cohort:
         for key, change in changes:
             before[key] = change
         self._cached = None
+        self._returned.clear()
         self.wake()
 
     def wake(self) -> None:
@@ -173,13 +178,16 @@ class Cohort:
     ) -> None:
         changes = list(rendered.values())
         single = self.spec.action == "retrieve"
+        told = bool(changes) or more or self._open_since is not None
+        if not told and not found.denied:
+            return
         for number, member in enumerate(members, 1):
-            status = found.denied.get(id(member))
+            status = found.denied.get(id(member)) if found.denied else None
             if status is not None:
                 self.hub.leave(member)
                 member.subscriber.end(status, "You may not follow this any more.")
                 continue
-            if not changes and not more and self._open_since is None:
+            if not told:
                 continue
             mine = changes
             if single or member.unknown:
@@ -265,6 +273,9 @@ class Cohort:
             missed = await self.hub.missed(since)
         except PositionLost:
             return None
+        asking = (self.hub.tick, since, tuple(have))
+        if asking in self._returned:
+            return self._returned[asking]
         concerned = dict(missed.concerning(self.spec))
         visible, level = await pool.run(partial(pks_of, self.spec, member))
         if self.shown is None:
@@ -284,6 +295,10 @@ class Cohort:
         for key in held - (visible.keys() - hidden):
             pk = json_of(_value(self.spec, key))
             result.append(_gone(f'{{"pk":{pk},"id":{pk}}}', concerned.get(key), pk=pk))
+        if self.spec.action != "retrieve" and max(level, found.level if found else level) <= self.holds:
+            if len(self._returned) >= RETURNS:
+                self._returned.clear()
+            self._returned[asking] = result
         return result
 
     def end(self, status: int, message: str) -> None:
@@ -296,6 +311,7 @@ class Cohort:
     def look_again(self) -> None:
         """Compare everything shown with everything there is: accounts changed, or the log was lost."""
         self._cached = None
+        self._returned.clear()
         self._dirty[""] = _ANY
         self.wake()
 

@@ -31,6 +31,7 @@ from .cohorts import Cohort, Member
 from .looks import Spec, admit
 from .pool import pool
 from .sharing import Level
+from .watch import can_watch, watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -129,6 +130,8 @@ class Hub:
             asyncio.create_task(transport.listen(self._wake.set))
             for transport in transports.transports(self.using)
         ]
+        if can_watch(self.using):
+            self._tasks.append(asyncio.create_task(watch(self.using, self._wake.set)))
 
     @property
     def started(self) -> bool:
@@ -144,7 +147,7 @@ class Hub:
         self._started = None
 
     async def _run(self) -> None:
-        poll = POLL.get(connections[self.using].vendor, 0.25)
+        poll = 0.25 if can_watch(self.using) else POLL.get(connections[self.using].vendor, 0.25)
         failures = 0
         while True:
             with contextlib.suppress(TimeoutError):

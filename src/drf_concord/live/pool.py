@@ -63,6 +63,12 @@ class Pool:
                 threading.Thread(target=self._serve, name="concord-pool", daemon=True).start()
         return await future
 
+    def close(self) -> None:
+        """Let every thread end, and with it its connection, once the work that is queued is done."""
+        with self._lock:
+            for _ in range(self._threads):
+                self._queue.put(None)
+
     def _serve(self) -> None:
         used = 0.0
         try:
@@ -98,6 +104,7 @@ class Pool:
                 return None
             with self._lock:
                 self._idle -= 1
+                self._threads -= item is None
             return item
 
 

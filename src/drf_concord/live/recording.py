@@ -10,6 +10,7 @@ from django.http.request import HttpHeaders
 from rest_framework.request import Request
 
 from .accounts import is_plain
+from .requests import JSON
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,8 +38,8 @@ FREE = frozenset({
     "_force_auth_user", "_force_auth_token", "_parsed_accept_list",
 })  # fmt: skip
 """What a Django request may be asked: it is the same for all who share the view, the query and the host."""
-FREE_META = frozenset({"REQUEST_METHOD", "QUERY_STRING", "HTTP_HOST", "HTTP_ACCEPT"})
-FREE_HEADERS = frozenset({"host", "accept"})
+FREE_META = frozenset({"REQUEST_METHOD", "QUERY_STRING", "HTTP_HOST"})
+FREE_HEADERS = frozenset({"host"})
 FREE_OF_DRF = frozenset({"query_params", "__class__"})
 
 SLOT = "\0record"
@@ -58,6 +59,9 @@ class Record:
         self.user = user
         self.auth = auth
         self.level = Level.SHARED
+        json = plain.META.get("HTTP_ACCEPT") == JSON  # as it is in every call over a socket
+        self.free_meta = FREE_META | {"HTTP_ACCEPT"} if json else FREE_META
+        self.free_headers = FREE_HEADERS | {"accept"} if json else FREE_HEADERS
         self._closed = False
         self._meta: _Meta | None = None
         self._headers: _Headers | None = None
@@ -111,7 +115,7 @@ class _Meta(dict[str, Any]):
     record: Record
 
     def _note(self, key: object) -> None:
-        if key not in FREE_META:
+        if key not in self.record.free_meta:
             self.record.note(Level.CONNECTION)
 
 
@@ -144,7 +148,7 @@ class _Headers(HttpHeaders):
         return found
 
     def __getitem__(self, key: str) -> str:
-        if key.lower() in FREE_HEADERS:
+        if key.lower() in self.record.free_headers:
             return self.record.plain.headers[key]
         return super().__getitem__(key)
 
@@ -197,9 +201,6 @@ class RecordedHttpRequest(HttpRequest):
     def __copy__(self) -> Any:
         return _twin(self)
 
-    def __deepcopy__(self, memo: Any) -> Any:
-        return _twin(self)
-
 
 class RecordedRequest(Request):
     """A DRF request over a recorded Django request; set as the class of one that DRF has made."""
@@ -218,7 +219,7 @@ class RecordedRequest(Request):
         if name in FREE_OF_DRF:
             return super().__getattribute__(name)
         if name == "_authenticator":
-            Request._authenticate(self)
+            super().__getattribute__("_authenticate")()
         if name == "__dict__":
             record.note(Level.CONNECTION)
             return {"_user": record.user, "_auth": record.auth, **own}

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
     from .callers import Caller
 
-__all__ = ["SocketRequest", "header_meta", "http_request", "query_string"]
+__all__ = ["JSON", "SocketRequest", "header_meta", "http_request", "query_string"]
 
 SCHEMES = {"ws": "http", "wss": "https"}
+JSON = "application/json"
 OF_THE_CALL = ("REQUEST_METHOD", "QUERY_STRING", "SCRIPT_NAME", "PATH_INFO")
 OF_THE_BODY = (b"content-type", b"content-length")
 
@@ -61,9 +62,9 @@ class SocketRequest(ASGIRequest):
         self.caller = caller
         self.META.update(caller.meta)
         self.META.update((_meta_name(name), value) for name, value in headers.items())
-        self.META["HTTP_ACCEPT"] = "application/json"
+        self.META["HTTP_ACCEPT"] = JSON
         if body:
-            self.META.setdefault("CONTENT_TYPE", "application/json")
+            self.META.setdefault("CONTENT_TYPE", JSON)
             self.META["CONTENT_LENGTH"] = str(len(body))
             self._set_content_type_params(self.META)  # type: ignore[attr-defined]
         # the check of the Origin header at the handshake stands in for the CSRF token

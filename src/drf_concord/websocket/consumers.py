@@ -63,7 +63,7 @@ class AsyncAPIConsumer:
             setattr(self, name, value)
 
     @classmethod
-    def as_asgi(cls, **initkwargs: Any) -> Callable[..., Awaitable[None]]:
+    def as_asgi(cls, **initkwargs: Any) -> Any:
         """Return an ASGI application with an instance per socket."""
 
         async def application(scope: Any, receive: Any, send: Any) -> None:

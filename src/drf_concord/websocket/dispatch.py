@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -91,6 +92,7 @@ def answer(view_class: Any, call: Call, caller: views.Caller) -> Answer:
     return _answer_of(response)
 
 
+@lru_cache(maxsize=512)
 def methods_of(view_class: Any) -> dict[str, tuple[str, str, bool]]:
     """Return a view's actions: name in frames -> (name on the view, method, whether it wants an object)."""
     found: dict[str, tuple[str, str, bool]] = {}

@@ -29,7 +29,8 @@ class RealtimeRouter:
         self.public = public
         self.uid = uid
         self.views: dict[str, Any] = {}
-        self.consumer = Application(self)
+        # Any, because path() is typed for views, and URLRouter takes ASGI applications there
+        self.consumer: Any = Application(self)
 
     def register(self, view: Any) -> None:
         """Offer a view under its model's label, such as ``todolist.Task``.
@@ -61,10 +62,10 @@ class RealtimeRouter:
             (view for known, view in self.views.items() if known.lower() == label.lower()), None
         )
 
-    def as_consumer(self) -> Application:
+    def as_consumer(self) -> Any:
         """Return the ASGI application; the same as ``consumer``."""
         return self.consumer
 
-    def as_asgi(self) -> Application:
+    def as_asgi(self) -> Any:
         """Return the ASGI application; the same as ``consumer``."""
         return self.consumer

@@ -80,10 +80,10 @@ class Socket:
                 async with self._share:
                     await work
             finally:
-                work.close()
                 self._in_flight.release()
 
         task = self.spawn(run())
+        task.add_done_callback(lambda _: work.close())  # it may have been cancelled before it began
         if about is not None:
             self._last[about] = task
             task.add_done_callback(lambda done: self._forget(about, done))

@@ -1,0 +1,45 @@
+"""Noticing that somebody has written to a SQLite file, much sooner than by reading the log ever so often."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+from django.db import connections
+
+from .pool import pool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["can_watch", "watch"]
+
+EVERY = 0.004
+"""How often the file is looked at, in seconds; a look takes some microseconds and reads no table."""
+
+
+def can_watch(using: str) -> bool:
+    """Tell whether a database is a SQLite file; tests that step the hub themselves need no watch."""
+    connection: Any = connections[using]
+    return connection.vendor == "sqlite" and not connection.is_in_memory_db() and not pool.inline
+
+
+async def watch(using: str, wake: Callable[[], None]) -> None:
+    """Call ``wake`` whenever a connection of any process has committed something."""
+    # a connection of its own: for the one that writes, the number stays as it is
+    name = connections[using].get_connection_params()["database"]
+    connection = sqlite3.connect(name, timeout=0, isolation_level=None)
+    try:
+        seen = None
+        while True:
+            try:
+                found = connection.execute("PRAGMA data_version").fetchone()
+            except sqlite3.OperationalError:  # without WAL, while somebody writes
+                found = None
+            if found != seen:
+                seen = found
+                wake()
+            await asyncio.sleep(EVERY)
+    finally:
+        connection.close()
