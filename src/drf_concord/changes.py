@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from django.db import connections
+from django.db import connections, transaction
 
 from .conf import settings
 from .fields import version_field
-from .models import Change as ChangeRow
-from .models import Log, Mark
+from .models import Mark
 from .protocol.changes import Change, Op, Position, Snapshot, changed_columns
 from .protocol.errors import PositionLost
 from .rows import now as clock
+from .triggers import VENDORS, ensure_log
+from .triggers.plan import known_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from django.db.backends.base.base import BaseDatabaseWrapper
     from django.db.models import Model
 
 __all__ = ["changed_since", "check_position", "position", "prune", "read_after"]
@@ -26,8 +29,22 @@ WINDOW = 50_000
 """How many of the newest changes are searched for what changed since a version. The log has no index on
 (model, pk): it would cost every write, and only a refused write asks."""
 
+MARKS = 60
+"""How many marks are kept of the time of ``RETENTION``, so that pruning is that exact."""
+
 COLUMNS = "c.id, c.nonce, c.model, c.pk, c.op, c.version, c.previous, c.columns, c.routes, c.actor, c.at"
 
+HEAD = """
+SELECT l.epoch, {timeline}, (SELECT cursor FROM concord_mark WHERE pruned ORDER BY id DESC LIMIT 1)
+FROM (SELECT 1 AS one) o LEFT JOIN concord_log l ON l.id = 1
+"""
+TIMELINE = """
+CASE WHEN NOT pg_is_in_recovery() THEN substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END
+"""
+LAST_POSTGRESQL = """
+SELECT pg_current_snapshot()::text, c.id, c.nonce FROM (SELECT 1 AS one) o
+  LEFT JOIN LATERAL (SELECT id, nonce FROM concord_change ORDER BY id DESC LIMIT 1) c ON true
+"""
 AFTER_POSTGRESQL = f"""
 WITH s AS MATERIALIZED (SELECT pg_current_snapshot() AS s)
 SELECT s.s::text, {COLUMNS} FROM s LEFT JOIN LATERAL (
@@ -37,6 +54,40 @@ SELECT s.s::text, {COLUMNS} FROM s LEFT JOIN LATERAL (
 ) c ON true ORDER BY c.id LIMIT %s
 """
 AFTER_SQLITE = f"SELECT {COLUMNS} FROM concord_change c WHERE c.id > %s ORDER BY c.id LIMIT %s"
+KNOWN_POSTGRESQL = """
+SELECT pg_current_snapshot()::text, (SELECT nonce FROM concord_change WHERE id = %s),
+  EXISTS (SELECT 1 FROM concord_change WHERE id > %s AND pg_visible_in_snapshot(xid, %s::pg_snapshot))
+"""
+# What goes is what a mark had seen, but for the last of it: positions from then on are known by that one.
+PRUNE_POSTGRESQL = """
+DELETE FROM concord_change
+WHERE xid < %(xmax)s::text::xid8 AND pg_visible_in_snapshot(xid, %(cursor)s::pg_snapshot)
+  AND id < (SELECT max(id) FROM concord_change WHERE pg_visible_in_snapshot(xid, %(cursor)s::pg_snapshot))
+"""
+PRUNE_SQLITE = """
+DELETE FROM concord_change WHERE id < (SELECT max(id) FROM concord_change WHERE id <= %s)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What holds for all of the log: its epoch and timeline, and the position up to which it was pruned."""
+
+    epoch: str
+    timeline: str
+    horizon: str | None
+
+
+def _head(connection: BaseDatabaseWrapper) -> Head:
+    timeline = {"postgresql": TIMELINE, "sqlite": "''"}.get(connection.vendor)
+    if timeline is None:
+        raise RuntimeError(f"There is no log on {connection.vendor}.")
+    with connection.cursor() as cursor:
+        cursor.execute(HEAD.format(timeline=timeline))
+        epoch, found, horizon = cursor.fetchone()
+    if found is None:
+        raise RuntimeError("The log can only be read on the primary, and this is a standby.")
+    return Head(ensure_log(connection.alias) if epoch is None else epoch, found, horizon)
 
 
 def position(using: str) -> Position:
@@ -46,34 +97,25 @@ def position(using: str) -> Position:
         RuntimeError: the database is a standby, whose snapshots do not list running transactions.
     """
     connection = connections[using]
+    # First the epoch, then the place in it: what goes unseen in between is of the old epoch.
+    head = _head(connection)
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
-            cursor.execute("SELECT pg_is_in_recovery()")
-            if cursor.fetchone()[0]:
-                raise RuntimeError("The log can only be read on the primary, and this is a standby.")
             # One statement: the last change must be of the same snapshot.
-            cursor.execute(
-                "SELECT pg_current_snapshot()::text, substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8),"
-                " c.id, c.nonce FROM (SELECT 1) one LEFT JOIN LATERAL"
-                " (SELECT id, nonce FROM concord_change ORDER BY id DESC LIMIT 1) c ON true"
-            )
-            cursor_text, timeline, last_id, nonce = cursor.fetchone()
+            cursor.execute(LAST_POSTGRESQL)
+            cursor_text, last_id, nonce = cursor.fetchone()
         else:
             cursor.execute("SELECT id, nonce FROM concord_change ORDER BY id DESC LIMIT 1")
-            last_id, nonce = cursor.fetchone() or (_sequence(cursor), 0)
-            cursor_text, timeline = str(last_id), ""
-    return Position(_epoch(using), cursor_text, last_id or 0, nonce or 0, timeline)
+            last_id, nonce = cursor.fetchone() or (None, None)
+            cursor_text = str(_sequence(cursor) if last_id is None else last_id)
+    return Position(head.epoch, cursor_text, last_id or 0, nonce or 0, head.timeline)
 
 
 def _sequence(cursor: Any) -> int:
-    # An empty log may have been written and pruned: ids go on where they were.
+    # An empty log may have been written and emptied: ids go on where they were.
     cursor.execute("SELECT seq FROM sqlite_sequence WHERE name = 'concord_change'")
     row = cursor.fetchone()
     return row[0] if row else 0
-
-
-def _epoch(using: str) -> str:
-    return Log._base_manager.using(using).values_list("epoch", flat=True).get(id=1)
 
 
 def read_after(after: Position, *, using: str, limit: int = 100_000) -> tuple[Position, list[Change]]:
@@ -83,7 +125,8 @@ def read_after(after: Position, *, using: str, limit: int = 100_000) -> tuple[Po
     then. Ids are no position there, as they are given out before the commit.
 
     Raises:
-        PositionLost: more than ``limit`` changes came since; a fresh copy is cheaper than those.
+        PositionLost: more than ``limit`` changes came since, and a fresh copy is cheaper than those; or the
+            log does not tell all that came since: another epoch began, or it was pruned further than that.
     """
     connection = connections[using]
     with connection.cursor() as cursor:
@@ -93,9 +136,11 @@ def read_after(after: Position, *, using: str, limit: int = 100_000) -> tuple[Po
             fetched = cursor.fetchall()
             cursor_text, found = fetched[0][0], [row[1:] for row in fetched if row[1] is not None]
         else:
-            cursor.execute(AFTER_SQLITE, [int(after.cursor), limit + 1])
+            cursor.execute(AFTER_SQLITE, [after.cursor_id(), limit + 1])
             found = cursor.fetchall()
             cursor_text = str(found[-1][0]) if found else after.cursor
+    # Afterwards: what was pruned before the changes were read shows in the horizon now.
+    _still(after, _head(connection))
     if len(found) > limit:
         raise PositionLost("Too much changed since that position. Fetch a fresh copy.", reason="overflow")
     changes = [_change(row) for row in found]
@@ -103,6 +148,20 @@ def read_after(after: Position, *, using: str, limit: int = 100_000) -> tuple[Po
     if last is None or last.id < after.last_id:
         return Position(after.epoch, cursor_text, after.last_id, after.last_nonce, after.timeline), changes
     return Position(after.epoch, cursor_text, last.id, last.nonce, after.timeline), changes
+
+
+def _still(given: Position, head: Head) -> None:
+    """Refuse to read on from a position of another epoch, or from before the horizon."""
+    if (given.epoch, given.timeline) != (head.epoch, head.timeline):
+        raise PositionLost(reason="epoch")
+    if head.horizon is not None and not _not_before(given, head.horizon):
+        raise PositionLost(reason="expired")
+
+
+def _not_before(given: Position, cursor: str) -> bool:
+    if ":" in cursor:
+        return Snapshot.parse(given.cursor).not_before(Snapshot.parse(cursor))
+    return given.cursor_id() >= int(cursor)
 
 
 def _change(row: Sequence[Any]) -> Change:
@@ -129,22 +188,21 @@ def check_position(given: Position, *, using: str) -> None:
         PositionLost: it is older than the log goes back, or of another history: a restore, a failover or a
             copied file leaves the epoch as it was, but not the last change with its nonce.
     """
-    now = position(using)
-    if given.epoch != now.epoch or given.timeline != now.timeline:
-        raise PositionLost(reason="epoch")
-    horizon = Mark._base_manager.using(using).filter(pruned=True).order_by("-at").first()
-    if horizon is not None and not _not_before(given.cursor, horizon.cursor):
-        raise PositionLost(reason="expired")
-    if given.last_id:
-        known = ChangeRow._base_manager.using(using).filter(id=given.last_id, nonce=given.last_nonce)
-        if not known.exists():
-            raise PositionLost(reason="epoch")
-
-
-def _not_before(cursor: str, other: str) -> bool:
-    if ":" in cursor:
-        return Snapshot.parse(cursor).not_before(Snapshot.parse(other))
-    return int(cursor) >= int(other)
+    connection = connections[using]
+    _still(given, head := _head(connection))
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            seen = Snapshot.parse(given.cursor)
+            cursor.execute(KNOWN_POSTGRESQL, [given.last_id, given.last_id, given.cursor])
+            now, nonce, later = cursor.fetchone()
+            # The numbers of transactions begin anew where a dump is restored: there, this snapshot takes for
+            # seen what is not over yet, or what came after the last change that it saw.
+            if later or not Snapshot.parse(now).not_before(seen):
+                raise PositionLost(reason="epoch")
+        else:
+            cursor.execute("SELECT nonce FROM concord_change WHERE id = %s", [given.last_id])
+            nonce = (cursor.fetchone() or (None,))[0]
+    given.check(epoch=head.epoch, timeline=head.timeline, nonce=nonce)
 
 
 def changed_since(
@@ -153,11 +211,12 @@ def changed_since(
     """Return the columns of a row that changed from version ``base`` to ``current``, as far as the log tells.
 
     Returns:
-        Names of columns, and of many-to-many and reverse fields; None when the log does not cover the way.
+        Names of columns, and of many-to-many and reverse fields; None when the log does not cover the way, or
+        covers it under a name that is not known any more.
     """
-    field = version_field(model)
+    field, known = version_field(model), known_names(model)
     connection = connections[using]
-    if field is None or connection.vendor not in {"sqlite", "postgresql"}:
+    if field is None or known is None or connection.vendor not in VENDORS:
         return None
     home = field.model
     pk_text = str(home._meta.pk.get_db_prep_value(pk, connection))
@@ -169,7 +228,8 @@ def changed_since(
             [WINDOW, home._meta.label, pk_text],
         )
         changes = [_change(row) for row in cursor.fetchall()]
-    return changed_columns(changes, base, current)
+    columns = changed_columns(changes, base, current)
+    return columns if columns is not None and columns <= known else None
 
 
 def prune(using: str, *, now: int | None = None) -> int:
@@ -182,30 +242,49 @@ def prune(using: str, *, now: int | None = None) -> int:
         using: the database alias.
         now: the time in microseconds since the epoch; the database's when None.
     """
-    now = clock(using) if now is None else now
-    marks = Mark._base_manager.using(using)
-    marks.create(at=now, cursor=position(using).cursor)
-    due = marks.filter(at__lte=now - settings.RETENTION * 1_000_000).order_by("-at").first()
-    log = ChangeRow._base_manager.using(using)
-    newest = log.order_by("-id").values_list("id", flat=True).first() or 0
-    if due is None and log.count() > settings.RETENTION_ROWS:
-        # Too many within the window: what the oldest mark had seen goes first.
-        due = marks.filter(pruned=False).order_by("at").first()
-    if due is None:
-        return 0
     connection = connections[using]
-    with connection.cursor() as cursor:
+    if connection.vendor not in VENDORS:
+        return 0
+    now = clock(using) if now is None else now
+    retention = settings.RETENTION * 1_000_000
+    # All or nothing: changes that went without a horizon would be missed in silence.
+    with transaction.atomic(using=using), connection.cursor() as cursor:
+        cursor.execute("UPDATE concord_log SET via = via")  # one at a time
+        marks = list(Mark._base_manager.using(using).order_by("id"))
+        if not marks or marks[-1].at <= now - retention // MARKS:
+            marks.append(_mark(using, now))
+        old = [mark for mark in marks if mark.at <= now - retention]
+        old += _crowded(cursor, using, marks, now)
+        due = max(old, key=lambda mark: mark.pk, default=None)
+        if due is None or due.pruned:
+            return 0
         if connection.vendor == "postgresql":
-            cursor.execute(
-                "DELETE FROM concord_change WHERE pg_visible_in_snapshot(xid, %s::pg_snapshot) AND id < %s",
-                [due.cursor, newest],
-            )
+            xmax = str(Snapshot.parse(due.cursor).xmax)
+            cursor.execute(PRUNE_POSTGRESQL, {"xmax": xmax, "cursor": due.cursor})
         else:
-            cursor.execute(
-                "DELETE FROM concord_change WHERE id <= %s AND id < %s",
-                [int(due.cursor), newest],
-            )
+            cursor.execute(PRUNE_SQLITE, [int(due.cursor)])
         gone: int = cursor.rowcount
-    marks.filter(at__lt=due.at).delete()
-    marks.filter(pk=due.pk).update(pruned=True)
+        Mark._base_manager.using(using).filter(pk__lt=due.pk).delete()
+        Mark._base_manager.using(using).filter(pk=due.pk).update(pruned=True)
     return gone
+
+
+def _mark(using: str, now: int) -> Mark:
+    return Mark._base_manager.using(using).create(at=now, cursor=position(using).cursor)
+
+
+def _crowded(cursor: Any, using: str, marks: list[Mark], now: int) -> list[Mark]:
+    """Return the earliest mark that has seen all changes beyond ``RETENTION_ROWS``, if there are any."""
+    postgresql = connections[using].vendor == "postgresql"
+    cursor.execute(
+        f"SELECT id{', xid::text' if postgresql else ''} FROM concord_change"
+        " WHERE id <= (SELECT max(id) FROM concord_change) - %s ORDER BY id DESC LIMIT 1",
+        [settings.RETENTION_ROWS],
+    )
+    row = cursor.fetchone()
+    if row is None:
+        return []
+    for mark in marks:
+        if Snapshot.parse(mark.cursor).sees(int(row[1])) if postgresql else int(mark.cursor) >= row[0]:
+            return [mark]
+    return [_mark(using, now)]

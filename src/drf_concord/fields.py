@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["DatabaseClock", "VersionField", "version_field"]
 
 SQLITE_NOW = "CAST((julianday('now') - 2440587.5) * 86400000.0 AS INTEGER) * 1000"
-POSTGRESQL_NOW = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+# date_part() and not extract(): a double is exact enough, and a numeric is slow in every trigger.
+POSTGRESQL_NOW = "(date_part('epoch', clock_timestamp()) * 1000000)::bigint"
 MYSQL_NOW = "CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)"
 
 

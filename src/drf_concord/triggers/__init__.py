@@ -10,7 +10,7 @@ import logging
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from django.db import connections
+from django.db import connections, router
 from django.utils.crypto import get_random_string
 
 from ..models import Change, Log
@@ -18,6 +18,8 @@ from . import postgresql, sqlite
 from .plan import Table, captured_models, plan
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
     from django.db.backends.base.base import BaseDatabaseWrapper
 
 __all__ = [
@@ -27,7 +29,6 @@ __all__ = [
     "captured_models",
     "ensure_log",
     "install",
-    "new_epoch",
     "plan",
     "problems",
     "remove",
@@ -38,6 +39,7 @@ __all__ = [
 logger = logging.getLogger("drf_concord")
 
 VENDORS: dict[str, ModuleType] = {"sqlite": sqlite, "postgresql": postgresql}
+LOG = Change._meta.db_table
 _verified: set[str] = set()
 
 
@@ -45,19 +47,25 @@ def _vendor(connection: BaseDatabaseWrapper) -> ModuleType | None:
     return VENDORS.get(connection.vendor)
 
 
-def _tables(connection: BaseDatabaseWrapper) -> list[Table]:
+def _tables(connection: BaseDatabaseWrapper, existing: Collection[str]) -> list[Table]:
     """Return what is to be captured and is there: a table may be of another alias, or not migrated yet."""
-    existing = set(connection.introspection.table_names())
-    if Change._meta.db_table not in existing:
+    if LOG not in existing:
         return []
-    return [t for t in plan(connection) if t.name in existing and t.touched_tables <= existing]
+    return [t for t in plan(connection) if t.name in existing and t.touched_tables <= set(existing)]
 
 
 def sql(using: str) -> list[str]:
     """Return the statements that install every trigger on a database, in order."""
     connection = connections[using]
     vendor = _vendor(connection)
-    return [] if vendor is None else [s for t in _tables(connection) for s in vendor.create(connection, t)]
+    if vendor is None:
+        return []
+    state = vendor.read(connection)
+    statements = [s for t in _tables(connection, state.tables) for s in vendor.create(state, t)]
+    if not statements:
+        return []
+    epoch = f"UPDATE concord_log SET epoch = '{get_random_string(22)}'"
+    return [*vendor.prepare(connection), *statements, epoch]
 
 
 def problems(using: str) -> list[str]:
@@ -66,15 +74,27 @@ def problems(using: str) -> list[str]:
     vendor = _vendor(connection)
     if vendor is None:
         return []
-    tables = _tables(connection)
+    state = vendor.read(connection)
     return [
         *vendor.settings_problems(connection),
+        *_astray(connection, state.tables),
         *(
-            f"The {kind} trigger on table {table.name} ({table.label}) is {state}."
-            for table in tables
-            for kind, state in vendor.compare(connection, table)
+            f"The {kind} trigger on table {table.name} ({table.label}) is {what}."
+            for table in _tables(connection, state.tables)
+            for kind, what in vendor.compare(state, table)
         ),
     ]
+
+
+def _astray(connection: BaseDatabaseWrapper, existing: Collection[str]) -> Iterator[str]:
+    """Say which tables are in a database where the log is not, and is not meant to be."""
+    if LOG not in existing and not router.allow_migrate_model(connection.alias, Change):
+        for table in plan(connection):
+            if table.name in existing and table.recorded:
+                yield (
+                    f"Table {table.name} ({table.label}) is in database {connection.alias!r} and the log is"
+                    " not: changes of it are not recorded."
+                )
 
 
 def install(using: str) -> bool:
@@ -86,22 +106,15 @@ def install(using: str) -> bool:
     """
     connection = connections[using]
     vendor = _vendor(connection)
-    if Change._meta.db_table not in connection.introspection.table_names():
+    if LOG not in connection.introspection.table_names():
         return False
     ensure_log(using)
     if vendor is None:
         return False
-    vendor.prepare(connection)
-    unseen = False
-    tables = _tables(connection)
-    vendor.drop_strangers(connection, tables)
-    for table in tables:
-        differences = vendor.compare(connection, table)
-        if differences:
-            unseen = unseen or any(state == "missing" for _, state in differences)
-            vendor.replace(connection, table)
-    if unseen:
-        new_epoch(using)
+    for statement in vendor.prepare(connection):
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+    unseen: bool = vendor.install(connection, _tables(connection, vendor.read(connection).tables))
     _verified.add(using)
     return unseen
 
@@ -111,7 +124,7 @@ def remove(using: str) -> None:
     connection = connections[using]
     vendor = _vendor(connection)
     if vendor is not None:
-        vendor.drop_strangers(connection, [])
+        vendor.remove(connection)
     _verified.discard(using)
 
 
@@ -136,16 +149,16 @@ def ensure_log(using: str) -> str:
     return log.epoch
 
 
-def new_epoch(using: str) -> None:
-    """Begin a new epoch: every position handed out before is answered with a reset."""
-    Log._base_manager.using(using).filter(id=1).update(epoch=get_random_string(22))
-
-
-def before_migrate(using: str, plan: list[Any], **_: Any) -> None:
+def before_migrate(using: str, plan: list[tuple[Any, bool]], **_: Any) -> None:
     """Make room for schema changes: a trigger that names a column or a table breaks a migration of it."""
     connection = connections[using]
     vendor = _vendor(connection)
-    if plan and vendor is not None and Change._meta.db_table in connection.introspection.table_names():
+    if not plan or vendor is None or LOG not in connection.introspection.table_names():
+        return
+    own = [backwards for migration, backwards in plan if migration.app_label == Change._meta.app_label]
+    if any(own) or (own and connection.vendor == "sqlite"):
+        vendor.remove(connection)  # what remained would name the tables that are being changed
+    else:
         vendor.suspend(connection)
 
 

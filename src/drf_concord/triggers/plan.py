@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
@@ -16,9 +16,20 @@ from ..fields import version_field
 from ..models import Lock, Versioned
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-__all__ = ["Column", "Table", "Touch", "account_labels", "captured_models", "moved_by_others", "plan"]
+__all__ = [
+    "Column",
+    "Table",
+    "Touch",
+    "account_labels",
+    "captured_models",
+    "known_names",
+    "moved_by_others",
+    "plan",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +44,14 @@ class Column:
 class Touch:
     """A row elsewhere whose version moves with this table: ``target.key`` is the value of ``column``.
 
-    ``via`` is the field under which the target shows this row; None stands for the changed columns.
+    ``via`` is the field under which the target shows this row. None says that this row is a part of the
+    target's object (multi-table inheritance): then the target changed in the columns this row changed in.
     """
 
     column: str
-    type: str
     target: str
     key: str
+    version: str
     via: str | None
 
 
@@ -58,8 +70,18 @@ class Table:
 
     @property
     def digest(self) -> str:
-        """A short name that stays with the label, for objects whose names have a length limit."""
-        return hashlib.sha256(f"{self.label}/{self.name}".encode()).hexdigest()[:16]
+        """A short name for objects whose names have a length limit; the label's, as tables are renamed."""
+        return hashlib.sha256(self.label.encode()).hexdigest()[:16]
+
+    @property
+    def parts(self) -> tuple[Touch, ...]:
+        """Its touches of the object that this row is a part of."""
+        return tuple(t for t in self.touches if t.via is None)
+
+    @property
+    def shown(self) -> tuple[Touch, ...]:
+        """Its touches of objects that show this row."""
+        return tuple(t for t in self.touches if t.via is not None)
 
     @property
     def touched_tables(self) -> frozenset[str]:
@@ -70,7 +92,8 @@ class Table:
 def captured_models() -> list[type[models.Model]]:
     """Return the models whose changes are recorded, in a stable order.
 
-    Every ``Versioned`` model, locks, the tables that say who may do what, and those of ``CAPTURE``.
+    Every ``Versioned`` model, locks, the tables that say who may do what, and those of ``CAPTURE``. A model
+    with a composite primary key is not among them: a change names one value.
 
     Raises:
         LookupError: ``CAPTURE`` names a model that does not exist.
@@ -82,17 +105,20 @@ def captured_models() -> list[type[models.Model]]:
     for label in (*sorted(account_labels()), *settings.CAPTURE):
         model = apps.get_model(label)
         found[model._meta.label] = model
-    kept = (m for m in found.values() if not m._meta.proxy and not m._meta.swapped)
+    kept = (m for m in found.values() if not m._meta.proxy and not m._meta.swapped and m._meta.pk.column)
     return sorted(kept, key=lambda m: m._meta.label)
 
 
-@functools.cache
 def account_labels() -> frozenset[str]:
     """Return the models that say who may do what: users, groups, permissions and the tables between them."""
     if not apps.is_installed("django.contrib.auth"):
         return frozenset()
-    user = apps.get_model(django_settings.AUTH_USER_MODEL)
-    related = [user, *(apps.get_model("auth", name) for name in ("Group", "Permission"))]
+    return _account_labels(django_settings.AUTH_USER_MODEL)
+
+
+@functools.cache
+def _account_labels(user_label: str) -> frozenset[str]:
+    related = [apps.get_model(label) for label in (user_label, "auth.Group", "auth.Permission")]
     throughs = [f.remote_field.through for m in related for f in m._meta.local_many_to_many]
     return frozenset(m._meta.label for m in (*related, *throughs))
 
@@ -113,88 +139,96 @@ def plan(connection: BaseDatabaseWrapper) -> list[Table]:
 def _merge(one: Table, other: Table) -> Table:
     """Join what two models say of one table: a many-to-many table may be captured itself as well."""
     main, extra = (one, other) if one.recorded else (other, one)
-    touches = dict.fromkeys((*main.touches, *extra.touches))
-    return Table(
-        main.label,
-        main.name,
-        main.pk,
-        main.version,
-        main.columns,
-        main.routes,
-        tuple(touches),
-        main.recorded or extra.recorded,
-    )
+    return replace(main, touches=tuple(dict.fromkeys((*main.touches, *extra.touches))))
 
 
-def _tables_of(model: type[models.Model], connection: BaseDatabaseWrapper) -> list[Table]:
-    version = version_field(model)
-    if version is None:
-        return [_own_table(model, connection)]
+def _tables_of(model: type[models.Model], connection: BaseDatabaseWrapper) -> Iterator[Table]:
+    home = _home(model)
+    if home is None:
+        yield _table(model, connection)
+        return
     # One object, one version: the other tables of an inheriting model move the row that has the column.
-    home = version.model
-    found = []
-    if home is model:
-        found.append(_own_table(model, connection))
-        found += [_through(model, field, connection) for field in model._meta.local_many_to_many]
-    ancestors: list[Any] = [model, *model._meta.all_parents]
-    for other in ancestors:
-        if other is not home and other._meta.local_concrete_fields and not other._meta.proxy:
-            link: Any = model._meta.get_ancestor_link(other)
-            if link is not None and not link.primary_key:
-                continue  # a second base has keys of its own
-            pk = other._meta.pk
-            key_type = pk.db_type(connection) or ""
-            touch = Touch(pk.column, key_type, home._meta.db_table, _pk_column(home), None)
-            found.append(_own_table(other, connection, touch))
-            found += [_through(other, field, connection, home) for field in other._meta.local_many_to_many]
-    return found
+    link = _key_of_home(model, home)
+    if link is None:
+        return
+    part = [] if home is model else [_touch(link.column, home, _column_of_pk(home), None)]
+    yield _table(model, connection, *part, recorded=home is model)
+    if link.primary_key:
+        for field in model._meta.local_many_to_many:
+            through: Any = field.remote_field.through
+            source = through._meta.get_field(field.m2m_field_name())
+            touch = _touch(source.column, home, _column_of_pk(home), field.name)
+            yield _table(through, connection, touch, recorded=False)
+    for field in _touching(model):
+        target, via = _home(field.related_model), field.remote_field.get_accessor_name() or field.name
+        if target is not None and (key := _key_column(field, target)) is not None:
+            touch = _touch(field.column, target, key, via)
+            yield _table(field.model, connection, touch, recorded=False)
 
 
-def _own_table(
-    model: type[models.Model], connection: BaseDatabaseWrapper, touch: Touch | None = None
+def _home(model: type[models.Model]) -> type[models.Model] | None:
+    """Return the model whose table has the version of this model's objects."""
+    field = version_field(model)
+    return None if field is None else field.model
+
+
+def _key_of_home(model: type[models.Model], home: type[models.Model]) -> Any:
+    """Return the field of a model that holds the key of the row with its version.
+
+    None when there is none: on the way to a second base with keys of its own.
+    """
+    if model is home:
+        return model._meta.pk
+    link: Any = model._meta.get_ancestor_link(home)
+    step = link.related_model
+    while step is not home:
+        further: Any = step._meta.get_ancestor_link(home)
+        if not further.primary_key:
+            return None
+        step = further.related_model
+    return link
+
+
+def _key_column(field: Any, target: type[models.Model]) -> str | None:
+    """Return the column of ``target`` that a foreign key refers to; None when it is in another table."""
+    key = field.target_field
+    if key.model is target:
+        return str(key.column)
+    if not key.primary_key or _key_of_home(field.related_model, target) is not field.related_model._meta.pk:
+        return None
+    return _column_of_pk(target)
+
+
+def _touching(model: type[models.Model]) -> list[Any]:
+    names = model.touches if issubclass(model, Versioned) else ()
+    return [model._meta.get_field(name) for name in names]
+
+
+def _touch(column: str, target: type[models.Model], key: str, via: str | None) -> Touch:
+    version: Any = version_field(target)
+    return Touch(column, target._meta.db_table, key, version.column, via)
+
+
+def _table(
+    model: type[models.Model], connection: BaseDatabaseWrapper, *touches: Touch, recorded: bool = True
 ) -> Table:
     meta: Any = model._meta
     version = version_field(model)
-    own = [f for f in meta.local_concrete_fields if not f.primary_key and f is not version]
     local = version is not None and version.model is model
-    touches = [touch] if touch is not None else []
-    for name in getattr(model, "touches", ()):
-        field: Any = meta.get_field(name)
-        if field.model is model:
-            home = version_field(field.related_model)
-            target = home.model if home is not None else field.related_model
-            via = field.remote_field.get_accessor_name() or name
-            touches.append(_touch(field, target, via, connection))
+    own = [f for f in meta.local_concrete_fields if not f.primary_key and f is not version]
     return Table(
         label=meta.label,
         name=meta.db_table,
-        pk=Column(meta.pk.column, meta.pk.db_type(connection) or ""),
+        pk=_column(meta.pk, connection),
         version=version.column if version is not None and local else None,
         columns=tuple(_column(f, connection) for f in own if f.db_type(connection)),
         routes=tuple(_column(f, connection) for f in _routes(model)),
-        touches=tuple(touches),
-        recorded=touch is None,
+        touches=touches,
+        recorded=recorded,
     )
 
 
-def _through(
-    model: type[models.Model],
-    field: Any,
-    connection: BaseDatabaseWrapper,
-    home: type[models.Model] | None = None,
-) -> Table:
-    through = field.remote_field.through
-    source = through._meta.get_field(field.m2m_field_name())
-    return _own_table(through, connection, _touch(source, home or model, field.name, connection))
-
-
-def _touch(field: Any, target: type[models.Model], via: str, connection: BaseDatabaseWrapper) -> Touch:
-    key = field.target_field
-    column = _pk_column(target) if key.primary_key else key.column
-    return Touch(field.column, field.db_type(connection) or "", target._meta.db_table, column, via)
-
-
-def _pk_column(model: type[models.Model]) -> str:
+def _column_of_pk(model: type[models.Model]) -> str:
     return model._meta.pk.column or ""
 
 
@@ -213,11 +247,34 @@ def _column(field: Any, connection: BaseDatabaseWrapper) -> Column:
 @functools.cache
 def moved_by_others(model: type[models.Model]) -> bool:
     """Tell whether statements on other tables can move the version of this model's rows."""
-    meta = model._meta
-    if meta.parents or meta.many_to_many:
+    home = _home(model)
+    if model._meta.parents or model._meta.many_to_many:
         return True
+    others = [m for m in apps.get_models() if m._meta.concrete_model is not model._meta.concrete_model]
     return any(
-        meta.concrete_model is other._meta.get_field(name).related_model
-        for other in apps.get_models()
-        for name in (other.touches if issubclass(other, Versioned) else ())
+        _home(other) is home or any(_home(f.related_model) is home for f in _touching(other))
+        for other in others
+        if issubclass(other, Versioned)
     )
+
+
+@functools.cache
+def known_names(model: type[models.Model]) -> frozenset[str] | None:
+    """Return the names under which a change of an object of this model can be recorded today.
+
+    Columns of all its tables, and the fields under which it shows rows of others. None for a model with a
+    table that its version does not follow.
+    """
+    home = _home(model)
+    tables = {f.model for f in model._meta.concrete_fields}
+    if home is None or any(_home(t) is not home or _key_of_home(t, home) is None for t in tables):
+        return None
+    names: set[str] = set()
+    for other in apps.get_models():
+        if _home(other) is home:
+            names.update(f.column or "" for f in other._meta.local_concrete_fields)
+            names.update(f.name for f in other._meta.local_many_to_many)
+        for field in _touching(other):
+            if _home(field.related_model) is home:
+                names.add(field.remote_field.get_accessor_name() or field.name)
+    return frozenset(names)

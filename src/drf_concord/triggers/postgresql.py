@@ -1,356 +1,355 @@
-"""The triggers in PostgreSQL's words: BEFORE moves the version, AFTER records.
+"""The triggers on PostgreSQL: what is installed, and what has to be.
 
-The triggers themselves name no column, so that a column can be altered; the functions do, and are swapped
-for a slower column-free form while a migration runs. They are SECURITY DEFINER: a role that may only update
-the table must not fail for lack of rights on the log.
+The triggers name no column; their functions do, and are swapped for a slower column-free form while a
+migration runs. The functions are SECURITY DEFINER: a role that may only update the table must not fail for
+lack of rights on the log.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from django.db import transaction
+from django.db import OperationalError, transaction
 
-from ..fields import POSTGRESQL_NOW as NOW
 from .plan import Column, Table, Touch
+from .plpgsql import EVENTS, NEW_EPOCH, bodies, quote, suspended_bodies, text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable, Iterator
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
 __all__ = [
+    "State",
     "compare",
     "create",
-    "drop_strangers",
+    "install",
     "prepare",
-    "replace",
+    "read",
+    "remove",
     "settings_problems",
     "suspend",
 ]
 
-EVENTS = {
-    "bump": "BEFORE UPDATE {on} FOR EACH ROW",
-    "record": "AFTER INSERT OR UPDATE OR DELETE {on} FOR EACH ROW",
-    "truncate": "AFTER TRUNCATE {on} FOR EACH STATEMENT",
-}
-INTO = (
-    "INSERT INTO {schema}.concord_change"
-    " (nonce, model, pk, op, version, previous, columns, routes, actor, at) VALUES"
-    " ((random() * 9007199254740991)::bigint, {label}"
-)
-ACTOR = "nullif(current_setting('concord.actor', true), '')"
-NO_EQUALITY = ("json", "xml", "point", "polygon", "geometry", "geography", "raster")
 LOCK_TIMEOUT = "10s"
+LOCK_NOT_AVAILABLE = "55P03"
+UNSEEING = ("missing", "disabled")
+"""States of a trigger in which a write passes it unseen."""
+
+OURS = "'^concord_[0-9a-f]{16}_[a-z_]+$'"
+TABLES = """
+SELECT c.relname, n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND pg_table_is_visible(c.oid)
+"""
+FUNCTIONS = f"""
+SELECT n.nspname, p.proname, p.prosrc, obj_description(p.oid, 'pg_proc')
+FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+WHERE n.nspname = ANY (current_schemas(false)) AND p.proname ~ {OURS}
+"""
+TRIGGERS = f"""
+SELECT n.nspname, c.relname, t.tgname, t.tgenabled::text, t.tgtype, pg_table_is_visible(c.oid), pn.nspname,
+  p.proname
+FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+  JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace pn ON pn.oid = p.pronamespace
+WHERE NOT t.tgisinternal AND t.tgparentid = 0 AND t.tgname ~ {OURS}
+"""
 
 
-def _kinds(table: Table) -> list[str]:
-    kinds = ["bump"] if table.version else []
-    kinds.append("record")
-    return [*kinds, "truncate"] if table.recorded else kinds
+class Places(dict[str, str]):
+    """Where each table is, as ``schema.table``; one that is not there is looked for beside the log."""
+
+    log = ""
+
+    def __missing__(self, name: str) -> str:
+        return f"{self.log}.{quote(name)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function as it is installed."""
+
+    body: str
+    about: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """A trigger as it is installed; ``function`` is (schema, name)."""
+
+    table: str
+    name: str
+    enabled: bool
+    type: int
+    visible: bool
+    function: tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What there is in a database, in the schemas of its search path; names of schemas are quoted."""
+
+    log: str
+    schemas: dict[str, str]
+    places: Places
+    functions: dict[tuple[str, str], Function]
+    triggers: dict[tuple[str, str], Trigger]
+
+    @property
+    def tables(self) -> Collection[str]:
+        """The tables there are."""
+        return self.schemas.keys()
+
+
+def read(connection: BaseDatabaseWrapper) -> State:
+    """Return what there is."""
+    with connection.cursor() as cursor:
+        cursor.execute(TABLES)
+        schemas = {table: quote(schema) for table, schema in cursor.fetchall()}
+        cursor.execute(FUNCTIONS)
+        functions = {
+            (quote(schema), name): Function(body, about) for schema, name, body, about in cursor.fetchall()
+        }
+        cursor.execute(TRIGGERS)
+        triggers = {}
+        for schema, table, name, enabled, kind, visible, function_schema, function in cursor.fetchall():
+            place, function_place = f"{quote(schema)}.{quote(table)}", (quote(function_schema), function)
+            triggers[place, name] = Trigger(place, name, enabled in "OA", kind, visible, function_place)
+    places = Places({table: f"{schema}.{quote(table)}" for table, schema in schemas.items()})
+    log = places.log = schemas.get("concord_change", '"public"')
+    return State(log, schemas, places, functions, triggers)
 
 
 def _name(table: Table, kind: str) -> str:
     return f"concord_{table.digest}_{kind}"
 
 
-def _quote(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+def _kinds(found: dict[str, str]) -> list[str]:
+    """Return the kinds of triggers that call these functions."""
+    return [kind for kind, (function, *_) in EVENTS.items() if function in found]
 
 
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
-
-
-def _differs(column: Column) -> str:
-    cast = "::text" if column.type.lower().startswith(NO_EQUALITY) else ""
-    name = _quote(column.name)
-    return f"NEW.{name}{cast} IS DISTINCT FROM OLD.{name}{cast}"
-
-
-def _changed(table: Table) -> str:
-    return "\n".join(
-        f"    IF {_differs(c)} THEN changed := changed || {_text(',' + json.dumps(c.name))}; END IF;"
-        for c in table.columns
+def _function(state: State, table: Table, kind: str, body: str) -> Iterator[str]:
+    schema = state.schemas[table.name]
+    function = f"{schema}.{_name(table, kind)}()"
+    rights = f"SECURITY DEFINER SET search_path = pg_catalog, {state.log}, pg_temp " if kind != "bump" else ""
+    yield (
+        f"CREATE OR REPLACE FUNCTION {function} RETURNS trigger LANGUAGE plpgsql {rights}"
+        f"AS $concord$\n{body}\n$concord$"
     )
+    # Whoever may call it could put it on a table of his own, and write into the log what he likes.
+    yield f"REVOKE ALL ON FUNCTION {function} FROM PUBLIC"
+    about = _installed(table, kind, body).about
+    if about is not None:
+        yield f"COMMENT ON FUNCTION {function} IS {text(about)}"
 
 
-def _routes(table: Table, old: str, new: str) -> str:
-    pairs = (
-        f"{_text(c.name)}, json_build_array({old.format(_quote(c.name))}, {new.format(_quote(c.name))})"
-        for c in table.routes
-        if c.type != "bytea"
-    )
-    listed = ", ".join(pairs)
-    return f"json_build_object({listed})::text" if listed else "NULL"
+def _installed(table: Table, kind: str, body: str) -> Function:
+    """Return a function as it is once it is installed; the one that every table has is told about it."""
+    return Function(f"\n{body}\n", _about(table) if kind == "truncate" else None)
 
 
-def _bump(table: Table) -> str:
-    if not table.version:
-        return ""
-    column = _quote(table.version)
-    # <= and not =: a full save of a stale object would move the version back.
-    return f"""BEGIN
-  IF NEW.{column} <= OLD.{column} THEN
-    NEW.{column} := greatest(OLD.{column} + 1, {NOW});
-  END IF;
-  RETURN NEW;
-END"""
-
-
-def _touches(schema: str, table: Table, row: str) -> str:
-    lines = []
-    for touch in table.touches:
-        rows = (
-            f"IN (OLD.{_quote(touch.column)}, NEW.{_quote(touch.column)})"
-            if row == "BOTH"
-            else (f"= {row}.{_quote(touch.column)}")
-        )
-        condition = ""
-        if touch.via is not None:
-            via = _text(json.dumps(touch.via))
-        elif row == "BOTH":
-            via, condition = "substr(changed, 2)", " AND changed <> ''"
-        else:
-            via = "''"
-        key = _quote(touch.key)
-        target = f"{schema}.{_quote(touch.target)}"
-        # Setting a column to itself is enough: the target's own trigger moves the version and records.
-        lines.append(
-            f"    PERFORM set_config('concord.via', {via}, true);\n"
-            f"    UPDATE {target} SET {key} = {key} WHERE {key} {rows}{condition};\n"
-            "    PERFORM set_config('concord.via', '', true);"
-        )
-    return "\n".join(lines)
-
-
-def _gone(schema: str, table: Table) -> str:
-    old = f"OLD.{_quote(table.version)}" if table.version else "NULL"
-    version = f"greatest({old} + 1, {NOW})" if table.version else "NULL"
-    into = INTO.format(schema=schema, label=_text(table.label))
-    pk = _quote(table.pk.name)
+def _trigger(state: State, table: Table, kind: str) -> str:
+    function, _, event = EVENTS[kind]
+    place = state.places[table.name]
     return (
-        f"{into}, OLD.{pk}, 'D', {version}, {old}, NULL, {_routes(table, 'OLD.{}', 'NULL')}, {ACTOR}, {NOW});"
+        f"CREATE TRIGGER {_name(table, kind)} {event.format(place)}"
+        f" EXECUTE FUNCTION {state.schemas[table.name]}.{_name(table, function)}()"
     )
 
 
-def _record(schema: str, table: Table) -> str:
-    pk = _quote(table.pk.name)
-    new = f"NEW.{_quote(table.version)}" if table.version else "NULL"
-    old = f"OLD.{_quote(table.version)}" if table.version else "NULL"
-    into = INTO.format(schema=schema, label=_text(table.label))
-    inserted = updated = deleted = ""
-    if table.recorded:
-        inserted = (
-            f"{into}, NEW.{pk}, 'I', {new}, NULL, NULL, {_routes(table, 'NULL', 'NEW.{}')}, {ACTOR}, {NOW});"
-        )
-        deleted = _gone(schema, table)
-        updated = f"""IF OLD.{pk} IS DISTINCT FROM NEW.{pk} THEN
-      {deleted}
-      op := 'I';
-    END IF;
-    IF via <> '' THEN changed := changed || ',' || via; END IF;
-    {into}, NEW.{pk}, op, {new}, {old}, '[' || substr(changed, 2) || ']',
-      {_routes(table, "OLD.{}", "NEW.{}")}, {ACTOR}, {NOW});"""
-    return f"""DECLARE
-  changed text := '';
-  op text := 'U';
-  via text := coalesce(current_setting('concord.via', true), '');
-BEGIN
-  IF TG_OP = 'UPDATE' THEN
-{_changed(table)}
-    {updated}
-{_touches(schema, table, "BOTH")}
-  ELSIF TG_OP = 'INSERT' THEN
-    {inserted}
-{_touches(schema, table, "NEW")}
-  ELSE
-    {deleted}
-{_touches(schema, table, "OLD")}
-  END IF;
-  RETURN NULL;
-END"""
-
-
-def _truncate(schema: str, table: Table) -> str:
-    into = INTO.format(schema=schema, label=_text(table.label))
-    return f"BEGIN {into}, '', 'T', NULL, NULL, NULL, NULL, {ACTOR}, {NOW}); RETURN NULL; END"
-
-
-def _suspended_bump(table: Table) -> str:
-    name = _text(table.version or "")
-    return f"""DECLARE
-  old bigint := (to_jsonb(OLD) ->> {name})::bigint;
-BEGIN
-  IF (to_jsonb(NEW) ->> {name})::bigint <= old THEN
-    NEW := jsonb_populate_record(NEW, jsonb_build_object({name}, greatest(old + 1, {NOW})));
-  END IF;
-  RETURN NEW;
-END"""
-
-
-def _suspended_record(schema: str, table: Table) -> str:
-    into = INTO.format(schema=schema, label=_text(table.label))
-    pk, version = _text(table.pk.name), _text(table.version or "")
-    insert = f"""IF found_pk IS NOT NULL THEN
-    {into}, found_pk, left(TG_OP, 1), (n ->> {version})::bigint, (o ->> {version})::bigint, changed, NULL,
-      {ACTOR}, {NOW});
-  END IF;"""
-    touches = "\n".join(
-        f"""  BEGIN
-    PERFORM set_config('concord.via', '', true);
-    UPDATE {schema}.{_quote(t.target)} SET {_quote(t.key)} = {_quote(t.key)}
-      WHERE {_quote(t.key)} IN ((o ->> {_text(t.column)})::{t.type}, (n ->> {_text(t.column)})::{t.type});
-  EXCEPTION WHEN undefined_table OR undefined_column OR undefined_function THEN NULL;
-  END;"""
-        for t in table.touches
-    )
-    return f"""DECLARE
-  o jsonb := CASE WHEN TG_OP <> 'INSERT' THEN to_jsonb(OLD) END;
-  n jsonb := CASE WHEN TG_OP <> 'DELETE' THEN to_jsonb(NEW) END;
-  found_pk text := coalesce(n, o) ->> {pk};
-  changed text;
-BEGIN
-  IF TG_OP = 'UPDATE' THEN
-    SELECT coalesce(jsonb_agg(a.key), '[]')::text INTO changed
-      FROM jsonb_each(n) a LEFT JOIN jsonb_each(o) b USING (key)
-      WHERE a.value IS DISTINCT FROM b.value AND a.key <> {version};
-  END IF;
-  {insert if table.recorded else ""}
-{touches}
-  RETURN NULL;
-END"""
-
-
-def _bodies(schema: str, table: Table, *, suspended: bool = False) -> dict[str, str]:
-    if suspended:
-        bump, record = _suspended_bump(table), _suspended_record(schema, table)
-    else:
-        bump, record = _bump(table), _record(schema, table)
-    bodies = {"bump": bump, "record": record, "truncate": _truncate(schema, table)}
-    return {kind: bodies[kind] for kind in _kinds(table)}
-
-
-def _function(schema: str, table: Table, kind: str, body: str) -> str:
-    rights = f"SECURITY DEFINER SET search_path = pg_catalog, {schema}, pg_temp " if kind != "bump" else ""
-    return (
-        f"CREATE OR REPLACE FUNCTION {schema}.{_name(table, kind)}() RETURNS trigger LANGUAGE plpgsql"
-        f" {rights}AS $concord$\n{body}\n$concord$"
-    )
-
-
-def _trigger(schema: str, table: Table, kind: str) -> str:
-    name = _name(table, kind)
-    event = EVENTS[kind].format(on=f"ON {schema}.{_quote(table.name)}")
-    return f"CREATE TRIGGER {name} {event} EXECUTE FUNCTION {schema}.{name}()"
-
-
-def _comment(schema: str, table: Table) -> str:
-    # What the column-free form needs to know, kept beside the function: when a migration runs, the code
+def _about(table: Table) -> str:
+    # What the column-free form needs to know, kept beside the functions: when a migration runs, the code
     # already describes the tables as they will be.
-    about = {
-        "label": table.label,
-        "name": table.name,
-        "pk": [table.pk.name, table.pk.type],
-        "version": table.version,
-        "recorded": table.recorded,
-        "touches": [[t.column, t.type, t.target, t.key, t.via] for t in table.touches],
-    }
-    return f"COMMENT ON FUNCTION {schema}.{_name(table, 'record')}() IS {_text(json.dumps(about))}"
+    return json.dumps(
+        {
+            "label": table.label,
+            "name": table.name,
+            "pk": table.pk.name,
+            "version": table.version,
+            "recorded": table.recorded,
+            "routes": [c.name for c in table.routes],
+            "touches": [[t.column, t.target, t.key, t.version, t.via] for t in table.touches],
+        }
+    )
 
 
-def create(connection: BaseDatabaseWrapper, table: Table) -> list[str]:
+def _described(about: str) -> Table:
+    told: dict[str, Any] = json.loads(about)
+    return Table(
+        label=told["label"],
+        name=told["name"],
+        pk=Column(told["pk"], ""),
+        version=told["version"],
+        columns=(),
+        routes=tuple(Column(name, "") for name in told["routes"]),
+        touches=tuple(Touch(*touch) for touch in told["touches"]),
+        recorded=told["recorded"],
+    )
+
+
+def create(state: State, table: Table) -> list[str]:
     """Return the statements that install a table's functions and triggers."""
-    schema = _schema(connection)
-    bodies = _bodies(schema, table)
-    return [
-        *(_function(schema, table, kind, body) for kind, body in bodies.items()),
-        _comment(schema, table),
-        *(_trigger(schema, table, kind) for kind in bodies),
-    ]
+    found = bodies(state.log, state.places, table)
+    statements = [s for kind, body in found.items() for s in _function(state, table, kind, body)]
+    return [*statements, *(_trigger(state, table, kind) for kind in _kinds(found))]
 
 
-def compare(connection: BaseDatabaseWrapper, table: Table) -> list[tuple[str, str]]:
+def compare(state: State, table: Table) -> list[tuple[str, str]]:
     """Return (kind, "missing", "disabled" or "out of date") for each trigger that is not as it should be."""
-    schema = _schema(connection)
-    sources, triggers = _functions(connection), _triggers(connection)
+    wanted, schema = bodies(state.log, state.places, table), state.schemas[table.name]
     found = []
-    for kind, body in _bodies(schema, table).items():
-        name = _name(table, kind)
-        enabled = triggers.get((table.name, name))
-        if name not in sources or enabled is None:
+    for kind in _kinds(wanted):
+        function, form, _ = EVENTS[kind]
+        trigger = state.triggers.get((state.places[table.name], _name(table, kind)))
+        installed = state.functions.get((schema, _name(table, function)))
+        if trigger is None or installed is None:
             found.append((kind, "missing"))
-        elif enabled not in "OA":
+        elif not trigger.enabled:
             found.append((kind, "disabled"))
-        elif sources[name].strip() != body.strip():
+        elif (trigger.type, installed) != (form, _installed(table, function, wanted[function])):
             found.append((kind, "out of date"))
     return found
 
 
-def replace(connection: BaseDatabaseWrapper, table: Table) -> None:
-    """Bring a table's functions and triggers up to date, all or none.
+def install(connection: BaseDatabaseWrapper, tables: Collection[Table]) -> bool:
+    """Bring the functions and triggers of all tables up to date, and drop those of other tables.
 
     Functions are replaced without a lock on the table. Only a trigger that is missing needs one, and waits
     for it no longer than ten seconds: a queue behind a waiting DDL statement would stop every writer.
+
+    Returns:
+        True when a write could have passed unseen.
+
+    Raises:
+        OperationalError: a table was too busy for its triggers; those of the others are in place.
     """
-    schema = _schema(connection)
-    present = _triggers(connection)
     with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+        _alone(cursor)
+        state = read(connection)
+        _execute(cursor, (s for table in tables for s in _functions(state, table)))
+    state, unseen, busy = read(connection), False, []
+    for table in tables:
+        if compare(state, table):
+            try:
+                unseen |= _put_triggers(connection, table)
+            except OperationalError as error:
+                if getattr(error.__cause__, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+                    raise
+                busy.append(table.name)
+    if busy:
+        raise OperationalError(
+            f"No trigger could be put on {', '.join(busy)} within {LOCK_TIMEOUT}, as it was in use all the"
+            " time. Run: manage.py concord triggers --install"
+        )
+    _drop_strangers(connection, tables)
+    return unseen
+
+
+def _functions(state: State, table: Table) -> Iterator[str]:
+    schema = state.schemas[table.name]
+    for kind, body in bodies(state.log, state.places, table).items():
+        if state.functions.get((schema, _name(table, kind))) != _installed(table, kind, body):
+            yield from _function(state, table, kind, body)
+
+
+def _put_triggers(connection: BaseDatabaseWrapper, table: Table) -> bool:
+    """Put the triggers on a table, all or none; the new epoch begins while the table is locked."""
+    with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+        _alone(cursor)
         cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
-        for kind, body in _bodies(schema, table).items():
-            cursor.execute(_function(schema, table, kind, body))
-            enabled = present.get((table.name, _name(table, kind)))
-            if enabled is None:
-                cursor.execute(_trigger(schema, table, kind))
-            elif enabled not in "OA":
-                cursor.execute(
-                    f"ALTER TABLE {schema}.{_quote(table.name)} ENABLE TRIGGER {_name(table, kind)}"
-                )
-        cursor.execute(_comment(schema, table))
+        state = read(connection)
+        place, differences = state.places[table.name], compare(state, table)
+        for kind, _ in differences:
+            name, form = _name(table, kind), EVENTS[kind][1]
+            trigger = state.triggers.get((place, name))
+            if trigger is not None and trigger.type != form:
+                cursor.execute(f"DROP TRIGGER {name} ON {place}")
+            if trigger is None or trigger.type != form:
+                cursor.execute(_trigger(state, table, kind))
+            elif not trigger.enabled:
+                cursor.execute(f"ALTER TABLE {place} ENABLE TRIGGER {name}")
+        # A table that was renamed still has those of its old name: without a gap from these to the new ones.
+        for trigger in state.triggers.values():
+            if trigger.table == place and not trigger.name.startswith(_name(table, "")):
+                cursor.execute(f"DROP TRIGGER {trigger.name} ON {place}")
+        unseen = any(what in UNSEEING for _, what in differences)
+        if unseen:
+            cursor.execute(NEW_EPOCH.format(log=state.log))
+        return unseen
 
 
-def drop_strangers(connection: BaseDatabaseWrapper, tables: Iterable[Table]) -> None:
-    """Drop functions of ours, with their triggers, that belong to none of these tables."""
-    expected = {_name(table, kind) for table in tables for kind in _kinds(table)}
-    schema = _schema(connection)
-    with connection.cursor() as cursor:
-        for name in _functions(connection).keys() - expected:
-            cursor.execute(f"DROP FUNCTION {schema}.{_quote(name)}() CASCADE")
+def _execute(cursor: Any, statements: Iterable[str]) -> None:
+    """Execute many statements in one round trip."""
+    text = ";\n".join(statements)
+    if text:
+        cursor.execute(text)
+
+
+def _alone(cursor: Any) -> None:
+    # Two who replace one function at the same time fail: "tuple concurrently updated".
+    cursor.execute("SELECT pg_advisory_xact_lock(hashtext('drf_concord'))")
+
+
+def remove(connection: BaseDatabaseWrapper) -> None:
+    """Drop every trigger and function of ours."""
+    _drop_strangers(connection, [])
+
+
+def _drop_strangers(connection: BaseDatabaseWrapper, tables: Collection[Table]) -> None:
+    state = read(connection)
+    triggers: set[tuple[str, str]] = set()
+    functions: set[tuple[str, str]] = set()
+    for table in tables:
+        found = bodies(state.log, state.places, table)
+        triggers |= {(state.places[table.name], _name(table, kind)) for kind in _kinds(found)}
+        functions |= {(state.schemas[table.name], _name(table, kind)) for kind in found}
+    # A table that is hidden by one of the same name is somebody else's, who has another search path.
+    functions |= {t.function for t in state.triggers.values() if not t.visible}
+    statements = [
+        f"DROP TRIGGER IF EXISTS {name} ON {place}"
+        for (place, name), trigger in state.triggers.items()
+        if trigger.visible and (place, name) not in triggers
+    ]
+    statements += [f"DROP FUNCTION IF EXISTS {s}.{n}()" for s, n in state.functions.keys() - functions]
+    for statement in statements:
+        with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+            _alone(cursor)
+            cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+            cursor.execute(statement)
 
 
 def suspend(connection: BaseDatabaseWrapper) -> None:
     """Swap the functions for the column-free form, which survives whatever a migration does to columns."""
-    schema = _schema(connection)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT obj_description(p.oid, 'pg_proc') FROM pg_proc p JOIN pg_namespace n"
-            " ON n.oid = p.pronamespace WHERE n.nspname = current_schema()"
-            " AND p.proname ~ '^concord_[0-9a-f]{16}_record$'"
+    with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+        _alone(cursor)
+        state = read(connection)
+        tables = [_described(about) for about in {f.about for f in state.functions.values() if f.about}]
+        _execute(
+            cursor,
+            (
+                statement
+                for table in tables
+                if table.name in state.schemas
+                for kind, body in suspended_bodies(state.log, state.places, table).items()
+                for statement in _function(state, table, kind, body)
+            ),
         )
-        tables = [_described(json.loads(about)) for (about,) in cursor.fetchall() if about]
-        for table in tables:
-            for kind, body in _bodies(schema, table, suspended=True).items():
-                cursor.execute(_function(schema, table, kind, body))
 
 
-def _described(about: dict[str, Any]) -> Table:
-    touches = tuple(Touch(*touch) for touch in about["touches"])
-    pk = Column(*about["pk"])
-    return Table(about["label"], about["name"], pk, about["version"], (), (), touches, about["recorded"])
-
-
-def prepare(connection: BaseDatabaseWrapper) -> None:
-    """Give the log the column that positions are made of: the transaction that wrote a change."""
+def prepare(connection: BaseDatabaseWrapper) -> list[str]:
+    """Return the statements that give the log the column positions are made of: who wrote a change."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT 1 FROM pg_attribute WHERE attrelid = 'concord_change'::regclass AND attname = 'xid'"
         )
-        if cursor.fetchone() is None:
-            cursor.execute(
-                "ALTER TABLE concord_change ADD COLUMN xid xid8 NOT NULL DEFAULT pg_current_xact_id()"
-            )
-            cursor.execute("CREATE INDEX concord_change_xid ON concord_change (xid)")
+        if cursor.fetchone() is not None:
+            return []
+    return [
+        "ALTER TABLE concord_change ADD COLUMN IF NOT EXISTS xid xid8 NOT NULL DEFAULT pg_current_xact_id()",
+        "CREATE INDEX IF NOT EXISTS concord_change_xid ON concord_change (xid)",
+    ]
 
 
 def settings_problems(connection: BaseDatabaseWrapper) -> list[str]:
@@ -360,28 +359,3 @@ def settings_problems(connection: BaseDatabaseWrapper) -> list[str]:
         if cursor.fetchone()[0] == "replica":
             return ["session_replication_role is replica: triggers do not fire on this connection."]
     return []
-
-
-def _schema(connection: BaseDatabaseWrapper) -> str:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT current_schema()")
-        return _quote(cursor.fetchone()[0])
-
-
-def _functions(connection: BaseDatabaseWrapper) -> dict[str, str]:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT p.proname, p.prosrc FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace"
-            " WHERE n.nspname = current_schema() AND p.proname ~ '^concord_[0-9a-f]{16}_'"
-        )
-        return dict(cursor.fetchall())
-
-
-def _triggers(connection: BaseDatabaseWrapper) -> dict[tuple[str, str], str]:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT c.relname, t.tgname, t.tgenabled::text FROM pg_trigger t JOIN pg_class c"
-            " ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
-            " WHERE NOT t.tgisinternal AND n.nspname = current_schema() AND t.tgname LIKE 'concord\\_%'"
-        )
-        return {(table, trigger): enabled for table, trigger, enabled in cursor.fetchall()}

@@ -2,38 +2,67 @@
 
 Bump and record share a trigger, because two would record an update twice, once with the old version. The
 record is read from the row again, after the bump.
+
+SQLite refuses to change a table or column that a trigger names, so a migration runs without them. Watches
+take their place, which name nothing but the log, and say of each write only that it was to that table.
 """
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from django.db import transaction
+from django.utils.crypto import get_random_string
 
 from ..fields import SQLITE_NOW as NOW
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable, Mapping
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
     from .plan import Column, Table, Touch
 
 __all__ = [
+    "State",
     "compare",
     "create",
-    "drop_strangers",
+    "install",
     "prepare",
-    "replace",
+    "read",
+    "remove",
     "settings_problems",
     "suspend",
 ]
 
 OPERATIONS = ("insert", "update", "delete")
-INTO = (
-    "INSERT INTO concord_change"
-    " (nonce, model, pk, op, version, previous, columns, routes, actor, at) SELECT random()"
-)
+INTO = "INSERT INTO concord_change (nonce, model, pk, op, version, previous, columns, routes, actor, at)"
 ACTOR = "(SELECT actor FROM concord_log)"
+ABOUT = re.compile(r"BEGIN /\* (.+) \*/\n")
+WATCH = "_watch"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What there is in a database: tables, and triggers of ours by name as (table, statement)."""
+
+    tables: frozenset[str]
+    triggers: dict[str, tuple[str, str]]
+
+
+def read(connection: BaseDatabaseWrapper) -> State:
+    """Return what there is."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT type, name, tbl_name, sql FROM sqlite_master"
+            " WHERE type = 'table' OR type = 'trigger' AND name GLOB 'concord_*'"
+        )
+        found = cursor.fetchall()
+    triggers = {name: (table, sql) for kind, name, table, sql in found if kind == "trigger"}
+    return State(frozenset(name for kind, name, *_ in found if kind == "table"), triggers)
 
 
 def _name(table: Table, operation: str) -> str:
@@ -50,9 +79,10 @@ def _text(value: str) -> str:
 
 def _changed(columns: Iterable[Column]) -> str:
     """Return an expression: the names of changed columns as JSON strings, each after a comma."""
+    # A collation may take upper and lower case for equal.
     cases = (
-        f"CASE WHEN OLD.{_quote(c.name)} IS NOT NEW.{_quote(c.name)} THEN {_text(',' + json.dumps(c.name))}"
-        " ELSE '' END"
+        f"CASE WHEN OLD.{_quote(c.name)} COLLATE BINARY IS NOT NEW.{_quote(c.name)}"
+        f" THEN {_text(',' + json.dumps(c.name))} ELSE '' END"
         for c in columns
     )
     return " || ".join(cases) or "''"
@@ -68,27 +98,32 @@ def _routes(table: Table, old: str, new: str) -> str:
     return f"json_object({listed})" if listed else "NULL"
 
 
-def _touch(touch: Touch, values: tuple[str, ...], via: str, condition: str = "1") -> list[str]:
+def _next(version: str) -> str:
+    return f"max({version} + 1, {NOW})"
+
+
+def _touch(touch: Touch, values: tuple[str, ...], via: str, condition: str) -> list[str]:
     """Return the statements that move the version of the rows a row belongs to."""
-    column, target, key = _quote(touch.column), _quote(touch.target), _quote(touch.key)
-    keys = ", ".join(f"{v}.{column}" for v in values)
-    # Setting a column to itself is enough: the target's own trigger moves the version and records.
+    target, key, version = _quote(touch.target), _quote(touch.key), _quote(touch.version)
+    keys = ", ".join(f"{v}.{_quote(touch.column)}" for v in values)
+    # The target's own trigger records it, with the fields named here.
     return [
-        f"UPDATE concord_log SET via = {via}",
-        f"UPDATE {target} SET {key} = {key} WHERE {key} IN ({keys}) AND {condition}",
-        "UPDATE concord_log SET via = NULL",
+        f"UPDATE concord_log SET via = {via} WHERE {condition}",
+        f"UPDATE {target} SET {version} = {_next(version)} WHERE {key} IN ({keys}) AND {condition}",
+        f"UPDATE concord_log SET via = NULL WHERE {condition}",
     ]
 
 
 def _touches(table: Table, values: tuple[str, ...]) -> list[str]:
     statements = []
-    for touch in table.touches:
-        if touch.via is not None:
-            statements += _touch(touch, values, _text(json.dumps(touch.via)))
-        elif len(values) == 1:
-            statements += _touch(touch, values, "NULL")
+    changed = _changed(table.columns)
+    for touch in table.shown:
+        some = " OR ".join(f"{v}.{_quote(touch.column)} IS NOT NULL" for v in values)
+        statements += _touch(touch, values, _text(json.dumps(touch.via)), f"({some})")
+    for touch in table.parts:
+        if len(values) == 1:
+            statements += _touch(touch, values, "NULL", "1")
         else:
-            changed = _changed(table.columns)
             statements += _touch(touch, ("NEW",), f"substr({changed}, 2)", f"{changed} <> ''")
     return statements
 
@@ -97,8 +132,8 @@ def _insert(table: Table) -> list[str]:
     version = f"NEW.{_quote(table.version)}" if table.version else "NULL"
     routes = _routes(table, "NULL", "NEW.{}")
     record = (
-        f"{INTO}, {_text(table.label)}, NEW.{_quote(table.pk.name)}, 'I', {version}, NULL, NULL, {routes},"
-        f" {ACTOR}, {NOW}"
+        f"{INTO} SELECT random(), {_text(table.label)}, NEW.{_quote(table.pk.name)}, 'I', {version},"
+        f" NULL, NULL, {routes}, {ACTOR}, {NOW}"
     )
     return [*([record] if table.recorded else []), *_touches(table, ("NEW",))]
 
@@ -109,10 +144,10 @@ def _delete(table: Table) -> list[str]:
 
 def _gone(table: Table, condition: str = "1") -> str:
     old = f"OLD.{_quote(table.version)}" if table.version else "NULL"
-    version = f"max({old} + 1, {NOW})" if table.version else "NULL"
+    version = _next(old) if table.version else "NULL"
     return (
-        f"{INTO}, {_text(table.label)}, OLD.{_quote(table.pk.name)}, 'D', {version}, {old}, NULL,"
-        f" {_routes(table, 'OLD.{}', 'NULL')}, {ACTOR}, {NOW} WHERE {condition}"
+        f"{INTO} SELECT random(), {_text(table.label)}, OLD.{_quote(table.pk.name)}, 'D', {version}, {old},"
+        f" NULL, {_routes(table, 'OLD.{}', 'NULL')}, {ACTOR}, {NOW} WHERE {condition}"
     )
 
 
@@ -124,8 +159,7 @@ def _update(table: Table) -> list[str]:
         version, old = f"t.{column}", f"OLD.{column}"
         # <= and not =: a full save of a stale object would move the version back.
         statements.append(
-            f"UPDATE {name} SET {column} = max(OLD.{column} + 1, {NOW})"
-            f" WHERE {pk} = NEW.{pk} AND NEW.{column} <= OLD.{column}"
+            f"UPDATE {name} SET {column} = {_next(old)} WHERE {pk} = NEW.{pk} AND NEW.{column} <= {old}"
         )
     if table.recorded:
         moved = f"OLD.{pk} IS NOT NEW.{pk}"
@@ -133,64 +167,160 @@ def _update(table: Table) -> list[str]:
         columns = f"'[' || substr({_changed(table.columns)} || {via}, 2) || ']'"
         statements += [
             _gone(table, moved),
-            f"{INTO}, {_text(table.label)}, t.{pk}, CASE WHEN {moved} THEN 'I' ELSE 'U' END,"
-            f" {version}, {old},"
+            f"{INTO} SELECT random(), {_text(table.label)}, t.{pk},"
+            f" CASE WHEN {moved} THEN 'I' ELSE 'U' END, {version}, {old},"
             f" {columns}, {_routes(table, 'OLD.{}', 'NEW.{}')}, {ACTOR}, {NOW}"
             f" FROM {name} t WHERE t.{pk} = NEW.{pk}",
         ]
     return [*statements, *_touches(table, ("OLD", "NEW"))]
 
 
+def _comment(value: Any) -> str:
+    return "/* " + json.dumps(value).replace("*/", "*\\/") + " */"
+
+
 def _statement(table: Table, operation: str) -> str:
-    bodies = {"insert": _insert, "update": _update, "delete": _delete}
-    body = ";\n  ".join(bodies[operation](table))
+    # What a watch needs to know, kept in the trigger: when a migration runs, the code already describes the
+    # tables as they will be.
+    about = _comment([table.label if table.recorded else None, sorted(table.touched_tables)])
+    found = {"insert": _insert, "update": _update, "delete": _delete}
+    body = ";\n  ".join(found[operation](table))
     return (
-        f"CREATE TRIGGER {_name(table, operation)} AFTER {operation.upper()} ON {_quote(table.name)} BEGIN\n"
-        f"  {body};\nEND"
+        f"CREATE TRIGGER {_name(table, operation)} AFTER {operation.upper()} ON {_quote(table.name)}"
+        f" BEGIN {about}\n  {body};\nEND"
     )
 
 
-def create(connection: BaseDatabaseWrapper, table: Table) -> list[str]:
+def _watch(name: str, table: str, labels: Iterable[str], since: int) -> str:
+    # A change of all of a model: who follows it reads all of it again.
+    operation = name.rpartition("_")[2].upper()
+    told = "".join(
+        f"  {INTO} SELECT random(), {_text(label)}, '', 'T', NULL, NULL, NULL, NULL, {ACTOR}, {NOW};\n"
+        for label in labels
+    )
+    event = f"AFTER {operation} ON {_quote(table)}"
+    return f"CREATE TRIGGER {name}{WATCH} {event} BEGIN {_comment(since)}\n{told}END"
+
+
+def _about(statement: str) -> Any:
+    found = ABOUT.search(statement)
+    return json.loads(found[1]) if found else None
+
+
+def create(state: State, table: Table) -> list[str]:
     """Return the statements that install a table's triggers."""
     return [_statement(table, operation) for operation in OPERATIONS]
 
 
-def compare(connection: BaseDatabaseWrapper, table: Table) -> list[tuple[str, str]]:
+def compare(state: State, table: Table) -> list[tuple[str, str]]:
     """Return (operation, "missing" or "out of date") for each trigger that is not as it should be."""
-    installed = _installed(connection)
     found = []
     for operation in OPERATIONS:
-        sql = installed.get(_name(table, operation))
-        if sql != _statement(table, operation):
-            found.append((operation, "missing" if sql is None else "out of date"))
+        installed = state.triggers.get(_name(table, operation))
+        if installed is None:
+            found.append((operation, "missing"))
+        elif installed != (table.name, _statement(table, operation)):
+            found.append((operation, "out of date"))
     return found
 
 
-def replace(connection: BaseDatabaseWrapper, table: Table) -> None:
-    """Install a table's triggers afresh, all or none."""
-    from django.db import transaction
+def install(connection: BaseDatabaseWrapper, tables: Collection[Table]) -> bool:
+    """Bring all triggers up to date, or none.
 
+    Rows of a table that was written to meanwhile get a new version each: nobody knows which they were.
+
+    Returns:
+        True when a write could have passed unseen; a new epoch then begins, in the same transaction.
+    """
+    wanted = {_name(t, o): (t.name, _statement(t, o)) for t in tables for o in OPERATIONS}
     with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
-        for operation, statement in zip(OPERATIONS, create(connection, table), strict=True):
-            cursor.execute(f"DROP TRIGGER IF EXISTS {_name(table, operation)}")
+        _alone(cursor)
+        state = read(connection)
+        if state.triggers == wanted:
+            return False
+        lost = {t.name for t in tables if _unwatched(state, t)}
+        told = _told(cursor, state)
+        if told is None:
+            lost |= {t.name for t in tables if "missing" in {what for _, what in compare(state, t)}}
+        _drop(cursor, state.triggers)
+        reached = _reach({t.name: t.touched_tables for t in tables})
+        moved = {name for table in lost for name in reached[table]}
+        for table in tables:
+            if table.version and (table.name in moved or table.label in (told or ())):
+                version = _quote(table.version)
+                cursor.execute(f"UPDATE {_quote(table.name)} SET {version} = {_next(version)}")
+        for _, statement in wanted.values():
             cursor.execute(statement)
+        if lost:
+            cursor.execute("UPDATE concord_log SET epoch = %s", [get_random_string(22)])
+        return bool(lost)
 
 
-def drop_strangers(connection: BaseDatabaseWrapper, tables: Iterable[Table]) -> None:
-    """Drop triggers of ours that belong to none of these tables."""
-    expected = {_name(table, operation) for table in tables for operation in OPERATIONS}
-    with connection.cursor() as cursor:
-        for name in _installed(connection).keys() - expected:
-            cursor.execute(f"DROP TRIGGER {_quote(name)}")
+def _unwatched(state: State, table: Table) -> bool:
+    """Tell whether a write to the table could have passed unseen."""
+    names = (_name(table, operation) for operation in OPERATIONS)
+    found = (state.triggers.get(name) or state.triggers.get(name + WATCH) for name in names)
+    return not all(trigger is not None and trigger[0] == table.name for trigger in found)
+
+
+def _told(cursor: Any, state: State) -> set[str] | None:
+    """Return the models that watches told of; None when the log does not go back to when they began."""
+    begun = [_about(sql) for name, (_, sql) in state.triggers.items() if name.endswith(WATCH)]
+    if not begun:
+        return set()
+    cursor.execute("SELECT max(CAST(cursor AS INTEGER)) FROM concord_mark WHERE pruned")
+    if (cursor.fetchone()[0] or 0) > min(begun):
+        return None
+    cursor.execute("SELECT DISTINCT model FROM concord_change WHERE id > %s AND op = 'T'", [min(begun)])
+    return {label for (label,) in cursor.fetchall()}
+
+
+def _reach(touched: Mapping[str, Iterable[str]]) -> dict[str, set[str]]:
+    """Return for each table those that move with it, itself included."""
+    reached = {name: {name} for name in touched}
+    for _ in touched:  # no way is longer
+        for name, targets in touched.items():
+            reached[name].update(*(reached.get(target, {target}) for target in targets))
+    return reached
+
+
+def _alone(cursor: Any) -> None:
+    # The first statement writes: whoever else installs has finished by the time it returns.
+    cursor.execute("UPDATE concord_log SET via = NULL")
+
+
+def _drop(cursor: Any, names: Iterable[str]) -> None:
+    for name in names:
+        cursor.execute(f"DROP TRIGGER {name}")
+
+
+def remove(connection: BaseDatabaseWrapper) -> None:
+    """Drop every trigger of ours."""
+    with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+        if "concord_log" in connection.introspection.table_names(cursor):
+            _alone(cursor)
+        _drop(cursor, read(connection).triggers)
 
 
 def suspend(connection: BaseDatabaseWrapper) -> None:
-    """Drop every trigger before a migration: SQLite refuses to change a table a trigger names."""
-    drop_strangers(connection, [])
+    """Put watches in the place of triggers."""
+    with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+        _alone(cursor)
+        full = {n: t for n, t in read(connection).triggers.items() if not n.endswith(WATCH)}
+        cursor.execute("SELECT coalesce(max(id), 0) FROM concord_change")
+        since = cursor.fetchone()[0]
+        known = {table: _about(statement) for table, statement in full.values()}
+        labels = {table: label for table, (label, _) in known.items()}
+        reached = _reach({table: touched for table, (_, touched) in known.items()})
+        _drop(cursor, full)
+        for name, (table, _) in full.items():
+            told = sorted(filter(None, map(labels.get, reached[table])))
+            cursor.execute(_watch(name, table, told, since))
 
 
-def prepare(connection: BaseDatabaseWrapper) -> None:
-    """Nothing beside the triggers is needed on SQLite."""
+def prepare(connection: BaseDatabaseWrapper) -> list[str]:
+    """Return nothing: beside the triggers, SQLite needs nothing."""
+    return []
 
 
 def settings_problems(connection: BaseDatabaseWrapper) -> list[str]:
@@ -200,12 +330,3 @@ def settings_problems(connection: BaseDatabaseWrapper) -> list[str]:
         if cursor.fetchone()[0]:
             return ["PRAGMA recursive_triggers is on: changes would be recorded twice. Leave it off."]
     return []
-
-
-def _installed(connection: BaseDatabaseWrapper) -> dict[str, str]:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT name, sql FROM sqlite_master"
-            " WHERE type = 'trigger' AND name LIKE 'concord\\_%' ESCAPE '\\'"
-        )
-        return dict(cursor.fetchall())

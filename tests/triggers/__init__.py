@@ -1,0 +1,3 @@
+"""The triggers: what they record, and how they live through migrations."""
+
+from __future__ import annotations
