@@ -79,6 +79,7 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_concord",
     "tests.app",
+    "tests.kinds",
 ]
 
 CONCORD = {"CAPTURE": ["app.Watched"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
@@ -9,12 +10,15 @@ from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Warning
 from django.db import connections
 
+from . import rows
 from .conf import Settings
 from .fields import version_field
-from .models import Versioned
+from .models import Lockable, Versioned, VersionedQuerySet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from django.db.models import Model
 
 __all__ = ["check_databases", "check_models", "check_settings"]
 
@@ -22,6 +26,7 @@ CHOICES = {
     "LOCKED_STATUS": (409, 423),
     "LOCK_HOLDER": ("user", "client"),
     "DISCLOSURE": ("editors", "everyone", "nobody"),
+    "REQUIRE_PRECONDITION": (False, True),
 }
 POSITIVE = (
     "LOCK_TTL",
@@ -31,41 +36,63 @@ POSITIVE = (
     "RETENTION",
     "RETENTION_ROWS",
 )
+SAVING = {"force_insert": False, "force_update": False, "using": None, "update_fields": None}
+DELETING = {"using": None, "keep_parents": False}
 
 
 def check_settings(**_: Any) -> list[CheckMessage]:
     """Report unknown keys and values of ``CONCORD`` that cannot work."""
     given = getattr(django_settings, "CONCORD", None) or {}
+    if not isinstance(given, dict):
+        return [Error("CONCORD is no dictionary.", hint='CONCORD = {"LOCK_TTL": 60}', id="concord.E001")]
     known = [name for name in vars(Settings) if name.isupper()]
     found: list[CheckMessage] = []
     for name, value in given.items():
         if name not in known:
             hint = f"Known keys are {', '.join(known)}."
             found.append(Error(f"CONCORD has no key {name!r}.", hint=hint, id="concord.E001"))
-        elif name in CHOICES and value not in CHOICES[name]:
-            choices = " or ".join(repr(c) for c in CHOICES[name])
-            found.append(Error(f"CONCORD[{name!r}] is {value!r}; it has to be {choices}.", id="concord.E002"))
-        elif name in POSITIVE and (not isinstance(value, int) or isinstance(value, bool) or value <= 0):
-            found.append(
-                Error(
-                    f"CONCORD[{name!r}] is {value!r}; it has to be a whole number above 0.",
-                    id="concord.E002",
-                )
-            )
+        elif wanted := _wanted(name, value):
+            found.append(Error(f"CONCORD[{name!r}] is {value!r}; it has to be {wanted}.", id="concord.E002"))
     return found
 
 
+def _wanted(name: str, value: object) -> str | None:
+    """Return what a setting has to be, or None when it is."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if name in CHOICES:
+        fits, wanted = value in CHOICES[name], " or ".join(repr(choice) for choice in CHOICES[name])
+    elif name in POSITIVE:
+        fits, wanted = number and isinstance(value, int) and value > 0, "a whole number above 0"
+    elif name == "LOCK_TIMEOUT":
+        # 0 is no time at all to one database and for ever to another
+        fits = value is None or (number and value > 0)  # type: ignore[operator]
+        wanted = "a number of seconds above 0, or None"
+    elif name == "RELEASE":
+        fits, wanted = isinstance(value, str), "a text"
+    elif name == "CAPTURE":
+        fits = isinstance(value, list | tuple | set | frozenset) and all(isinstance(v, str) for v in value)
+        wanted = 'a list of names like "app.Model"'
+    else:
+        return None
+    return None if fits else wanted
+
+
 def check_models(app_configs: Iterable[Any] | None = None, **_: Any) -> list[CheckMessage]:
-    """Report models whose base classes or ``touches`` cannot do what they promise."""
+    """Report models whose bases, keys or ``touches`` cannot do what they promise."""
     found: list[CheckMessage] = []
+    captured = []
+    for label in (getattr(django_settings, "CONCORD", None) or {}).get("CAPTURE", ()):
+        try:
+            captured.append(apps.get_model(label))
+        except (LookupError, ValueError):
+            found.append(Error(f"CONCORD['CAPTURE'] names {label!r}, which is no model.", id="concord.E003"))
     for model in apps.get_models():
         if issubclass(model, Versioned):
             found += _check_touches(model)
-    for label in (getattr(django_settings, "CONCORD", None) or {}).get("CAPTURE", ()):
-        try:
-            apps.get_model(label)
-        except (LookupError, ValueError):
-            found.append(Error(f"CONCORD['CAPTURE'] names {label!r}, which is no model.", id="concord.E003"))
+        if issubclass(model, Versioned | Lockable):
+            found += [*_check_bases(model), *_check_methods(model)]
+        if issubclass(model, Versioned | Lockable) or model in captured:
+            found += _check_key(model)
     return found
 
 
@@ -74,16 +101,83 @@ def _check_touches(model: type[Versioned]) -> list[CheckMessage]:
     fields = {f.name: f for f in model._meta.get_fields()}
     for name in model.touches:
         target = getattr(fields.get(name), "related_model", None)
+        message, hint = None, None
         if target is None or not getattr(fields[name], "many_to_one", False):
-            message = f"{model._meta.label}.touches names {name!r}, which is no foreign key of it."
-            found.append(Error(message, obj=model, id="concord.E004"))
+            message = "which is no foreign key of it"
         elif version_field(target) is None:
-            message = f"{model._meta.label}.touches names {name!r}, but {target._meta.label} has no version."
+            message = f"but {target._meta.label} has no version"
             hint = f"Let {target._meta.label} inherit from drf_concord.models.Versioned."
-            found.append(Error(message, hint=hint, obj=model, id="concord.E004"))
         elif target._meta.concrete_model is model._meta.concrete_model:
-            message = f"{model._meta.label}.touches names {name!r}, which leads to the same table."
-            found.append(Error(message, obj=model, id="concord.E004"))
+            message = "which leads to the same table"
+        elif _leads_to(target, model, set()):
+            message = "which leads back to itself"
+        if message is not None:
+            text = f"{model._meta.label}.touches names {name!r}, {message}."
+            found.append(Error(text, hint=hint, obj=model, id="concord.E004"))
+    return found
+
+
+def _leads_to(model: Any, wanted: type[Model], seen: set[type[Model]]) -> bool:
+    """Return whether writes to a model touch another one, by whatever way."""
+    if model in seen:
+        return False
+    seen.add(model)
+    fields = {f.name: f for f in model._meta.get_fields()}
+    targets = [getattr(fields.get(name), "related_model", None) for name in getattr(model, "touches", ())]
+    return any(t is wanted or (t is not None and _leads_to(t, wanted, seen)) for t in targets)
+
+
+def _check_key(model: type[Model]) -> list[CheckMessage]:
+    if not getattr(model._meta, "is_composite_pk", False):
+        return []
+    message = f"{model._meta.label} has a composite primary key, which locks and the log cannot name."
+    hint = "Give it a primary key of one column, and make the columns unique together."
+    return [Error(message, hint=hint, obj=model, id="concord.E007")]
+
+
+def _check_bases(model: type[Model]) -> list[CheckMessage]:
+    """With two bases that have tables, only the first one's key is the object's."""
+    model = model._meta.concrete_model or model
+    root, label = rows.identity(model), model._meta.label
+    own = [p for p in model._meta.all_parents if p._meta.pk.column and not _shares_key(model, p)]
+    version = version_field(model)
+    if version is not None and version.model in own:
+        message = f"{label} has its version in {version.model._meta.label}, which has keys of its own."
+        return [Error(message, hint="Name that base first.", obj=model, id="concord.E008")]
+    if not own or not issubclass(model, Lockable):
+        return []
+    names = ", ".join(p._meta.label for p in own)
+    message = f"Locks on {label} are those of {root._meta.label}: under {names} they are not seen."
+    return [Warning(message, hint="Inherit from one base that has a table.", obj=model, id="concord.W008")]
+
+
+def _shares_key(model: type[Model], parent: type[Model]) -> bool:
+    if model is parent:
+        return True
+    linked = [(p, f) for p, f in model._meta.parents.items() if f is not None]
+    return any(
+        f.primary_key and _shares_key(p, parent)
+        for p, f in linked
+        if p is parent or parent in p._meta.all_parents
+    )
+
+
+def _check_methods(model: type[Model]) -> list[CheckMessage]:
+    """A base behind ours gets what ours pass on, which is more than projects often write."""
+    found: list[CheckMessage] = []
+    mro = [c for c in model.__mro__ if c.__module__ != "django.db.models.base"]
+    ours = next(i for i, c in enumerate(mro) if c in (Versioned, Lockable))
+    for name, passed in (("save", SAVING), ("delete", DELETING)):
+        for base in mro[ours:]:
+            method = vars(base).get(name)
+            if base in (Versioned, Lockable) or not inspect.isfunction(method):
+                continue
+            try:
+                inspect.signature(method).bind(None, **passed)
+            except TypeError as error:
+                message = f"{base.__qualname__}.{name}() is called by {model._meta.label}, but: {error}."
+                hint = f"Write: def {name}(self, *args, **kwargs), and pass them on."
+                found.append(Error(message, hint=hint, obj=model, id="concord.E009"))
     return found
 
 
@@ -94,17 +188,44 @@ def check_databases(databases: Sequence[str] | None = None, **_: Any) -> list[Ch
     found: list[CheckMessage] = []
     for alias in databases or ():
         connection: Any = connections[alias]
-        if connection.vendor == "sqlite" and not connection.is_in_memory_db():
-            with connection.cursor() as cursor:
-                cursor.execute("PRAGMA journal_mode")
-                if cursor.fetchone()[0].lower() != "wal":
-                    hint = 'Set OPTIONS = {"init_command": "PRAGMA journal_mode=WAL;"} for it.'
-                    message = (
-                        f"SQLite database {alias!r} is not in WAL mode: readers and writers stop each other."
-                    )
-                    found.append(Warning(message, hint=hint, id="concord.W005"))
+        if connection.vendor == "sqlite":
+            found += _check_sqlite(connection)
+        elif connection.vendor == "mysql":
+            found += _check_mysql(connection)
         found += [
             Error(problem, hint="Run: manage.py concord triggers --install", id="concord.E006")
             for problem in triggers.problems(alias)
         ]
+    return found
+
+
+def _check_sqlite(connection: Any) -> list[CheckMessage]:
+    if connection.is_in_memory_db():
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA journal_mode")
+        if cursor.fetchone()[0].lower() == "wal":
+            return []
+    hint = 'Set OPTIONS = {"init_command": "PRAGMA journal_mode=WAL;"} for it.'
+    message = f"SQLite database {connection.alias!r} is not in WAL mode: readers and writers stop each other."
+    return [Warning(message, hint=hint, id="concord.W005")]
+
+
+def _check_mysql(connection: Any) -> list[CheckMessage]:
+    """What elsewhere the triggers do, here only our querysets do."""
+    found: list[CheckMessage] = []
+    connection.ensure_connection()  # before that the level is not known; None is the server's default
+    if connection.isolation_level in {"repeatable read", None}:
+        message = (
+            f"Database {connection.alias!r} reads a row inside a transaction as it was when that began:"
+            " with ATOMIC_REQUESTS the gate would compare an old state."
+        )
+        hint = 'Set OPTIONS = {"isolation_level": "read committed"}, Django\'s default, for it.'
+        found.append(Warning(message, hint=hint, id="concord.W010"))
+    for model in apps.get_models():
+        queryset: Any = model._default_manager.all() if issubclass(model, Versioned) else None
+        if queryset is not None and not isinstance(queryset, VersionedQuerySet):
+            message = f"{model._meta.label}.{model._default_manager.name} does not move versions in update()."
+            hint = "Build it from drf_concord.models.VersionedQuerySet: there are no triggers on MariaDB."
+            found.append(Warning(message, hint=hint, obj=model, id="concord.W011"))
     return found

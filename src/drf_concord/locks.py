@@ -9,23 +9,27 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import hashlib
+import logging
 import secrets
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from hmac import compare_digest
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.contrib.auth import get_user_model
-from django.db import connections, router, transaction
+from django.core.exceptions import ObjectDoesNotExist
+from django.db import DatabaseError, connections, router, transaction
 from django.db.models import Q
 from django.dispatch import Signal
 from django.utils.crypto import salted_hmac
 
 from . import rows
+from .attempts import run
 from .conf import settings
 from .models import Lock as LockRow
 from .protocol import locks as rules
-from .protocol.errors import ConcordError, LockLimit, LockLost
+from .protocol.errors import Busy, ConcordError, LockForbidden, LockLimit, LockLost
 from .protocol.locks import Claim, Limits, Lock, Mode, Outcome, State
 
 if TYPE_CHECKING:
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "acquire",
+    "acting",
     "actor_for",
     "break_lock",
     "describe",
@@ -50,6 +55,10 @@ __all__ = [
     "renew",
     "unlocked",
 ]
+
+R = TypeVar("R")
+
+logger = logging.getLogger("drf_concord")
 
 locked = Signal()
 """A lock was taken. Sent after the commit, with ``label``, ``pk`` and ``lock``."""
@@ -71,6 +80,13 @@ def actor_for(user: Any, token: str | None = None) -> rows.Actor:
     return rows.Actor(holder, hashed, need_token=settings.LOCK_HOLDER == "client")
 
 
+@contextmanager
+def acting(user: Any) -> Iterator[None]:
+    """Write as a user: in this block ``save()`` and ``delete()`` pass the locks that user holds."""
+    with rows.acting(actor_for(user)):
+        yield
+
+
 def hash_token(token: str) -> str:
     """Return what is kept of a token; 256 random bits need no salt."""
     return hashlib.sha256(token.encode()).hexdigest()
@@ -87,10 +103,11 @@ def acquire(entry: rows.Entry, claim: Claim) -> tuple[Lock, Outcome, str | None]
     """
     token = _token(entry, claim, entry.lock.generation + 1)
     claim = replace(claim, token_hash=hash_token(token))
-    lock, outcome = rules.acquire(entry.lock, claim, entry.now, limits())
+    lock, outcome = rules.acquire(entry.lock, claim, entry.now, limits(), need_token=entry.actor.need_token)
     if outcome is Outcome.KEPT:
         return lock, outcome, _token(entry, claim, lock.generation) if claim.client else None
-    _check_quota(entry, claim.holder)
+    if lock.mode is Mode.HOLD:
+        _check_quota(entry, claim.holder)
     _store(entry, lock, locked)
     if outcome is Outcome.OVERRIDDEN:
         _announce(entry, lock, lock_broken)
@@ -110,12 +127,11 @@ def _token(entry: rows.Entry, claim: Claim, generation: int) -> str:
 def _check_quota(entry: rows.Entry, holder: str | None) -> None:
     if holder is None:
         return
+    label, pk = entry.identity
     live = Q(expires_at=None) | Q(expires_at__gt=entry.now)
-    held = LockRow._base_manager.using(entry.using).filter(live, holder=holder).exclude(mode="")
-    if held.count() >= settings.LOCKS_PER_USER:
-        raise LockLimit(
-            f"You hold {settings.LOCKS_PER_USER} locks, the most one user may. Release one first."
-        )
+    held = LockRow._base_manager.using(entry.using).filter(live, holder=holder, mode=Mode.HOLD.value)
+    if held.exclude(model=label, object_pk=pk).count() >= settings.LOCKS_PER_USER:
+        raise LockLimit(f"{settings.LOCKS_PER_USER} locks are the most one user may hold. Release one first.")
 
 
 def renew(entry: rows.Entry, ttl: float | None) -> Lock:
@@ -135,7 +151,7 @@ def release(entry: rows.Entry, *, privileged: bool = False) -> Lock:
     Raises:
         LockForbidden: it is somebody else's, or a freeze and the actor is not ``privileged``.
     """
-    _check_token(entry)
+    _check_token(entry, demand=not privileged)
     if entry.lock.mode is None:
         return entry.lock
     lock = rules.release(entry.lock, entry.actor.holder, entry.now, privileged=privileged)
@@ -151,16 +167,20 @@ def break_lock(entry: rows.Entry, period: float = 0) -> Lock:
 def hand_over(entry: rows.Entry, to: str) -> tuple[Lock, str]:
     """Give the actor's hold to another user (primary key as text); returns the lock and its new token."""
     _check_token(entry)
+    _check_quota(entry, to)
     token = secrets.token_urlsafe(32)
     lock = rules.hand_over(entry.lock, entry.actor.holder, to, hash_token(token), entry.now, limits())
     return _store(entry, lock, locked), token
 
 
-def _check_token(entry: rows.Entry) -> None:
-    actor = entry.actor
-    if actor.token_hash is not None and rules.token_lost(
-        entry.lock, actor.holder, actor.token_hash, entry.now
-    ):
+def _check_token(entry: rows.Entry, *, demand: bool = True) -> None:
+    # The token has to be the lock's, not the lock live: an expired one that nobody took may be renewed.
+    actor, lock = entry.actor, entry.lock
+    if actor.token_hash is None:
+        own = lock.mode is Mode.HOLD and lock.holder is not None and lock.holder == actor.holder
+        if demand and actor.need_token and own:
+            raise LockForbidden("This lock is of another window or program. Send its Lock-Token.")
+    elif actor.holder != lock.holder or not compare_digest(lock.token_hash or "", actor.token_hash):
         raise LockLost
 
 
@@ -244,45 +264,109 @@ def hold(
     """Hold an object while the block runs: ``with locks.hold(task, holder=user, ttl=30):``.
 
     ``save()`` and ``delete()`` in the block pass the lock. It is renewed in the background every third of its
-    ttl (seconds), and released at the end.
+    ttl (seconds), and released at the end, also when the block raises. Inside a transaction, where nobody
+    else can get at the row, and on an in-memory SQLite database it is not renewed: the block has its ttl.
 
     Raises:
-        AlreadyLocked: somebody has it. LockLost: it was taken away while the block ran.
+        AlreadyLocked: somebody has it. LockLost: it was taken away while the block ran, or lapsed so that
+            others could write. DoesNotExist: the object is gone.
     """
     alias = using or router.db_for_write(type(obj), instance=obj)
-    actor = actor_for(holder)
+    model, pk, actor = type(obj), obj.pk, actor_for(holder)
+    if actor.holder is None:
+        raise ValueError("A hold is somebody's: pass a saved user as holder.")
     claim = Claim(holder=actor.holder, ttl=ttl, reason=reason)
-    with rows.enter(type(obj), obj.pk, using=alias, actor=actor) as entry:
-        lock, _, token = acquire(entry, claim)
-    holding = rows.Actor(actor.holder, hash_token(token) if token else None, actor.need_token)
+    lock, _, token = _change(model, pk, alias, actor, lambda entry: acquire(entry, claim))
+    holding = replace(actor, token_hash=hash_token(token or ""))
 
-    def step(change: Callable[[rows.Entry], Lock]) -> Lock:
-        with rows.enter(type(obj), obj.pk, using=alias, actor=holding) as entry:
+    def mine(change: Callable[[rows.Entry], R]) -> R:
+        def checked(entry: rows.Entry) -> R:
+            if rules.token_lost(entry.lock, holding.holder, holding.token_hash, entry.now):
+                raise LockLost
             return change(entry)
 
-    stop, lost = threading.Event(), threading.Event()
+        return _change(model, pk, alias, holding, checked)
 
-    def keep() -> None:
-        pause = (ttl if ttl is not None else settings.LOCK_TTL) / 3
-        try:
-            while not stop.wait(pause):
-                step(lambda entry: renew(entry, ttl))
-        except ConcordError:
-            lost.set()
-        finally:
-            connections.close_all()
+    def end() -> None:
+        keeper.stop()
+        if keeper.lost:
+            raise LockLost
+        with suppress(ObjectDoesNotExist):  # deleted in the block, which ended the lock
+            mine(release)
 
-    thread = threading.Thread(target=keep, name="concord-hold", daemon=True)
-    thread.start()
+    keeper = _Keeper(lambda: mine(lambda entry: renew(entry, ttl)), _pause(ttl))
+    if not _alone(alias):
+        keeper.start()
+    outer = rows.current_actor()
+    tokens = {**(outer.tokens if outer.holder == actor.holder else {})}
+    tokens[rows.key(model, pk)] = holding.token_hash or ""
     try:
-        with rows.acting(holding):
+        with rows.acting(replace(actor, tokens=tokens)):
             yield lock
-    finally:
-        stop.set()
-        thread.join()
-    if lost.is_set():
-        raise LockLost
-    step(release)
+    except BaseException:
+        try:
+            end()
+        except (ConcordError, DatabaseError) as error:
+            logger.warning("The lock on %s could not be released: %s", obj, error)
+        raise
+    end()
+
+
+def _pause(ttl: float | None) -> float:
+    return (ttl if ttl is not None else settings.LOCK_TTL) / 3
+
+
+def _alone(alias: str) -> bool:
+    connection: Any = connections[alias]
+    in_memory = connection.vendor == "sqlite" and connection.is_in_memory_db()
+    return bool(connection.in_atomic_block or in_memory)
+
+
+class _Keeper(threading.Thread):
+    """Renews a lock in the background until it is stopped or the lock is lost."""
+
+    def __init__(self, renew: Callable[[], object], pause: float) -> None:
+        super().__init__(name="concord-hold", daemon=True)
+        self.lost = False
+        self._renew, self._pause, self._done = renew, pause, threading.Event()
+
+    def run(self) -> None:
+        try:
+            while not self.lost and not self._done.wait(self._pause):
+                self._step()
+        finally:
+            connections.close_all()  # of this thread; the caller's are its own
+
+    def _step(self) -> None:
+        try:
+            self._renew()
+        except (Busy, DatabaseError) as error:
+            # The next step may get through; if none does, the lock lapses and the release says so.
+            logger.warning("A lock could not be renewed: %s", error)
+        except ObjectDoesNotExist:
+            self._done.set()
+        except ConcordError:
+            self.lost = True
+
+    def stop(self) -> None:
+        """Wait until a renewal that has begun is over."""
+        self._done.set()
+        if self.ident is not None:
+            self.join()
+
+
+def _change(model: Any, pk: Any, using: str, actor: rows.Actor, change: Callable[[rows.Entry], R]) -> R:
+    """Change the lock of an object that is there, on its row."""
+    if pk is None:
+        raise ValueError("An object that is not saved cannot be locked.")
+
+    def attempt() -> R:
+        with rows.enter(model, pk, using=using, actor=actor) as entry:
+            if not model._base_manager.using(using).filter(pk=pk).exists():
+                raise model.DoesNotExist(f"{model._meta.label} {pk} is gone, so it cannot be locked.")
+            return change(entry)
+
+    return run(attempt, using=using, conditional=False)
 
 
 def freeze(
@@ -297,12 +381,14 @@ def freeze(
     alias = using or router.db_for_write(type(obj), instance=obj)
     actor = actor_for(by)
     claim = Claim(holder=actor.holder, mode=Mode.FREEZE, scope=scope, reason=reason)
-    with rows.enter(type(obj), obj.pk, using=alias, actor=actor) as entry:
-        return acquire(entry, claim)[0]
+    return _change(type(obj), obj.pk, alias, actor, lambda entry: acquire(entry, claim)[0])
 
 
 def release_lock(obj: Model, *, by: Any = None, using: str | None = None) -> Lock:
-    """Release whatever lock there is on an object, a freeze too: for code that has asked who may."""
+    """Release a lock on an object, a freeze too: for code that has asked who may.
+
+    Raises:
+        LockForbidden: it is somebody else's hold, which is broken and not released.
+    """
     alias = using or router.db_for_write(type(obj), instance=obj)
-    with rows.enter(type(obj), obj.pk, using=alias, actor=actor_for(by)) as entry:
-        return release(entry, privileged=True)
+    return _change(type(obj), obj.pk, alias, actor_for(by), lambda entry: release(entry, privileged=True))

@@ -2,26 +2,54 @@
 
 from __future__ import annotations
 
+import functools
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from django.db import models, router, transaction
+from django.db import connections, models, router, transaction
 from django.db.models import F
+from django.db.models.expressions import DatabaseDefault, Expression
 from django.db.models.functions import Greatest
+from django.db.models.sql import InsertQuery
 from django.utils.translation import gettext_lazy as _
 
 from . import rows
 from .fields import DatabaseClock, VersionField
 from .protocol import locks as rules
-from .protocol.errors import ObjectLocked
+from .transports import announce_on_commit
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
     from contextlib import AbstractContextManager
 
-__all__ = ["Change", "Lock", "Lockable", "Log", "Mark", "Versioned", "VersionedQuerySet"]
+__all__ = [
+    "Change",
+    "Lock",
+    "Lockable",
+    "Log",
+    "Mark",
+    "NextVersion",
+    "Versioned",
+    "VersionedQuerySet",
+    "parents",
+]
 
 M = TypeVar("M", bound=models.Model)
+
+
+class NextVersion(Expression):
+    """The version after the one a row has, and the first one where a row is inserted.
+
+    Which it will be is not known when ``save()`` begins: it inserts what it finds no row to update for.
+    """
+
+    output_field = models.BigIntegerField()
+
+    def resolve_expression(self, query: Any = None, *args: Any, **kwargs: Any) -> Any:
+        clock = DatabaseClock()
+        first = isinstance(query, InsertQuery)
+        value = DatabaseDefault(clock, clock.output_field) if first else Greatest(F("version") + 1, clock)
+        return value.resolve_expression(query, *args, **kwargs)
 
 
 class VersionedQuerySet(models.QuerySet[M]):
@@ -29,15 +57,27 @@ class VersionedQuerySet(models.QuerySet[M]):
 
     def update(self, **kwargs: Any) -> int:
         """Update the rows and their versions; ``bulk_update()`` comes through here too."""
-        kwargs.setdefault("version", _next_version())
+        self._for_write = True
+        kwargs.setdefault("version", NextVersion())
         rows.forget_version(self.db)
-        return super().update(**kwargs)
+        changed = super().update(**kwargs)
+        announce_on_commit(self.db)
+        return changed
 
     update.alters_data = True  # type: ignore[attr-defined]
 
+    def bulk_create(self, objs: Iterable[M], *args: Any, **kwargs: Any) -> list[M]:
+        """Create rows with versions of now, also from objects that carry an old one."""
+        objs = list(objs)
+        for obj in objs:
+            obj.version = NextVersion()  # type: ignore[attr-defined]
+        if kwargs.get("update_fields"):
+            kwargs["update_fields"] = {*kwargs["update_fields"], "version"}
+        created = super().bulk_create(objs, *args, **kwargs)
+        announce_on_commit(self.db)
+        return created
 
-def _next_version() -> Greatest:
-    return Greatest(F("version") + 1, DatabaseClock())
+    bulk_create.alters_data = True  # type: ignore[attr-defined]
 
 
 class Versioned(models.Model):
@@ -67,38 +107,51 @@ class Versioned(models.Model):
     ) -> None:
         """Save, and leave the version that was written in memory."""
         using = using or router.db_for_write(type(self), instance=self)
-        before = self.__dict__.get("version")
         if update_fields is not None:
             update_fields = set(update_fields)
-            if update_fields:
-                update_fields |= {"version"}
-        # The version is read back in the transaction that wrote it: after the commit it could be another's.
-        with transaction.atomic(using=using, savepoint=False):
-            if not self._state.adding:
+            if not update_fields:
+                return  # as Django does: nothing is saved, nobody is told
+            update_fields |= {"version"}
+        before = self.__dict__.get("version")
+        try:
+            with _transaction(using):
+                _lock_parents(self, using)
                 self.version = self._version_to_write(using)
-            try:
                 super().save(
                     force_insert=force_insert,
                     force_update=force_update,
                     using=using,
                     update_fields=update_fields,
                 )
-                # A statement on a second table touched the row again: multi-table inheritance.
+                # The version is read back in the transaction that wrote it: after the commit it could be
+                # another's. With multi-table inheritance a second statement touched the row again.
                 if hasattr(self.version, "resolve_expression") or self._meta.parents:
                     self.read_version(using)
-            except BaseException:
-                if before is None:
-                    self.__dict__.pop("version", None)
-                else:
-                    self.version = before
-                raise
+                announce_on_commit(using)
+        except BaseException:
+            if before is None:
+                self.__dict__.pop("version", None)
+            else:
+                self.version = before
+            raise
 
     save.alters_data = True  # type: ignore[attr-defined]
+
+    def delete(self, using: str | None = None, keep_parents: bool = False) -> tuple[int, dict[str, int]]:
+        """Delete as Django does, after locking what the row touches."""
+        using = using or router.db_for_write(type(self), instance=self)
+        if not self.touches:
+            return super().delete(using=using, keep_parents=keep_parents)
+        with _transaction(using):
+            _lock_parents(self, using)
+            return super().delete(using=using, keep_parents=keep_parents)
+
+    delete.alters_data = True  # type: ignore[attr-defined]
 
     def _version_to_write(self, using: str) -> Any:
         entry = rows.entered(type(self), self.pk, using)
         if entry is None or entry.version is None:
-            return _next_version()
+            return NextVersion()
         # The gate holds the row and knows its version: a number spares reading the expression back.
         entry.version = max(entry.version + 1, entry.now)
         return entry.version
@@ -111,6 +164,58 @@ class Versioned(models.Model):
         if found is not None:
             self.version = found
         return found
+
+
+def _transaction(using: str) -> AbstractContextManager[Any]:
+    # Not atomic(savepoint=False) in a transaction: that would end it for a caller who catches the refusal.
+    return nullcontext() if connections[using].in_atomic_block else transaction.atomic(using=using)
+
+
+def parents(obj: models.Model, using: str | None = None) -> list[tuple[type[models.Model], Any]]:
+    """Return the rows that a write to this object touches, those touched by others of them first.
+
+    Locked in this order, two writers who come by different ways do not wait for each other. On SQLite there
+    are none to lock: a writer has the whole database.
+    """
+    using = using or router.db_for_write(type(obj), instance=obj)
+    if connections[using].vendor == "sqlite":
+        return []
+    found: dict[tuple[str, str], tuple[type[models.Model], Any]] = {}
+    pending: list[tuple[type[models.Model], Any, models.Model | None]] = [(type(obj), obj.pk, obj)]
+    while pending:
+        model, pk, instance = pending.pop()
+        for field in _touching(model):
+            value = (
+                getattr(instance, field.attname) if instance is not None else _read(model, pk, field, using)
+            )
+            if value is not None and field.target_field.primary_key:
+                found[rows.key(field.related_model, value)] = (field.related_model, value)
+                pending.append((field.related_model, value, None))
+    return [found[name] for name in sorted(found, key=lambda name: (_height(found[name][0]), name))]
+
+
+def _read(model: type[models.Model], pk: Any, field: Any, using: str) -> Any:
+    return model._base_manager.using(using).filter(pk=pk).values_list(field.attname, flat=True).first()
+
+
+def _touching(model: type[models.Model]) -> list[Any]:
+    names = model.touches if issubclass(model, Versioned) else ()
+    return [model._meta.get_field(name) for name in names]
+
+
+@functools.cache
+def _height(model: type[models.Model]) -> int:
+    """Return how many steps of ``touches`` lead up from a model at the most."""
+    return max((1 + _height(field.related_model) for field in _touching(model)), default=0)
+
+
+def _lock_parents(obj: Versioned, using: str) -> None:
+    # The triggers write the row first and what it touches afterwards; the gate comes from above. Whoever
+    # saves past the gate locks in its order, or the two wait for each other.
+    if obj.touches and rows.entered(type(obj), obj.pk, using) is None:
+        above = parents(obj, using)
+        if not obj._state.adding or len(above) > 1:  # nobody can wait for a row that is not there yet
+            rows.lock(above, using=using)
 
 
 class Lockable(models.Model):
@@ -126,10 +231,11 @@ class Lockable(models.Model):
             ObjectLocked: somebody else's lock, or a freeze, covers ``update``.
         """
         using = using or router.db_for_write(type(self), instance=self)
-        if self._state.adding:
+        pk = _key_to_write(self, kwargs.get("force_insert", False))
+        if pk is None:
             super().save(using=using, **kwargs)
             return
-        with _unlocked(self, "update", using):
+        with _unlocked(self, pk, "update", using):
             super().save(using=using, **kwargs)
 
     save.alters_data = True  # type: ignore[attr-defined]
@@ -140,8 +246,10 @@ class Lockable(models.Model):
         Raises:
             ObjectLocked: somebody else's lock, or a freeze, covers ``destroy``.
         """
+        if self.pk is None:
+            return super().delete(using=using, keep_parents=keep_parents)  # Django says what is wrong
         using = using or router.db_for_write(type(self), instance=self)
-        with _unlocked(self, "destroy", using) as entry:
+        with _unlocked(self, self.pk, "destroy", using) as entry:
             deleted = super().delete(using=using, keep_parents=keep_parents)
             Lock.forget(entry)
         return deleted
@@ -149,25 +257,29 @@ class Lockable(models.Model):
     delete.alters_data = True  # type: ignore[attr-defined]
 
 
-def _unlocked(instance: models.Model, operation: str, using: str) -> AbstractContextManager[rows.Entry]:
-    open_entry = rows.entered(type(instance), instance.pk, using)
-    if open_entry is not None and open_entry.cleared:
-        return nullcontext(open_entry)  # the gate has asked already, with the operation's own name
+def _key_to_write(obj: models.Model, force_insert: Any) -> Any:
+    """Return the key of the row that ``save()`` may overwrite, or None where it can only insert."""
+    root = rows.identity(type(obj))
+    pk = obj.pk if obj.pk is not None else getattr(obj, root._meta.pk.attname)
+    if not obj._state.adding or root is not obj._meta.concrete_model:
+        return pk  # with multi-table inheritance a new child may be put on a parent that is there
+    # A new object with a key of its own choice replaces the row that has it, unless Django only inserts.
+    return None if force_insert or root._meta.pk.has_default() or root._meta.pk.has_db_default() else pk
+
+
+def _unlocked(
+    instance: models.Model, pk: Any, operation: str, using: str
+) -> AbstractContextManager[rows.Entry]:
+    entered = rows.entered(type(instance), pk, using)
+    # The gate asked with the operation's own name, and a save is part of any; a delete has to be asked for.
+    if entered is not None and entered.cleared and operation in {"update", *entered.cleared}:
+        return nullcontext(entered)
 
     @contextmanager
     def guarded() -> Iterator[rows.Entry]:
-        with rows.enter(type(instance), instance.pk, using=using) as entry:
-            actor = entry.actor
-            if rules.refuses(
-                entry.lock,
-                operation,
-                actor.holder,
-                actor.token_hash,
-                entry.now,
-                need_token=actor.need_token,
-            ):
-                raise ObjectLocked
-            entry.cleared = True
+        with rows.enter(type(instance), pk, using=using, first=parents(instance, using)) as entry:
+            rows.ask(entry, operation)
+            entry.cleared.add(operation)
             yield entry
 
     return guarded()
@@ -217,6 +329,7 @@ class Lock(models.Model):
         if entry.lock.mode is not None:
             live = cls._base_manager.using(entry.using).filter(model=label, object_pk=pk)
             live.update(mode="", holder=None, client=None, token_hash=None, expires_at=None)
+            entry.lock = rules.Lock(generation=entry.lock.generation)
 
 
 class Change(models.Model):

@@ -9,17 +9,21 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from django.db import connections, transaction
+from django.utils.crypto import get_random_string
 
+from .attempts import note_commit, waiting
 from .conf import settings
 from .fields import MYSQL_NOW, POSTGRESQL_NOW
-from .protocol.locks import Lock, Mode
+from .protocol.errors import LockLost, ObjectLocked
+from .protocol.locks import Lock, Mode, refuses, token_lost
+from .transports import announce_on_commit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from django.db.backends.base.base import BaseDatabaseWrapper
     from django.db.models import Model
@@ -28,6 +32,7 @@ __all__ = [
     "Actor",
     "Entry",
     "acting",
+    "ask",
     "claim_open_transactions",
     "current_actor",
     "enter",
@@ -35,10 +40,13 @@ __all__ = [
     "forget_version",
     "identity",
     "key",
+    "lock",
     "lock_value",
     "now",
     "peek",
 ]
+
+Identity = tuple[str, str]
 
 LOCK_COLUMNS = (
     "generation, mode, holder, client, token_hash, scope, reason, acquired_at, renewed_at, expires_at, broken"
@@ -47,11 +55,27 @@ LOCK_COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who writes: the key of the user as text, and the hash of the lock token that came along."""
+    """Who writes: the key of the user as text, and the hash of the lock token that came along.
+
+    ``token_hash`` is of the object that is written, whichever that is; ``tokens`` are of objects by name.
+    """
 
     holder: str | None = None
     token_hash: str | None = None
     need_token: bool = False
+    tokens: Mapping[Identity, str] = field(default_factory=dict, hash=False)
+
+    def at(self, identity: Identity) -> Actor:
+        """Return this actor before one object, with the token of that one and no other."""
+        if self.token_hash is not None or identity not in self.tokens:
+            return self
+        return replace(self, token_hash=self.tokens[identity])
+
+    def inside(self, identity: Identity) -> Actor:
+        """Return this actor while an object is open: the token shown for it says nothing of others."""
+        if self.token_hash is None:
+            return self
+        return replace(self, token_hash=None, tokens={**self.tokens, identity: self.token_hash})
 
 
 @dataclass(slots=True)
@@ -62,12 +86,14 @@ class Entry:
     """
 
     using: str
-    identity: tuple[str, str]
+    identity: Identity
     actor: Actor
+    connection: BaseDatabaseWrapper
     now: int = 0
     lock: Lock = field(default_factory=Lock)
     found: bool = True
-    cleared: bool = False  # the locks were asked and this write may pass them
+    open: bool = True
+    cleared: set[str] = field(default_factory=set)  # operations that the lock was asked for, and allowed
     version: int | None = None  # of the locked row, while this entry is sure of it
 
 
@@ -109,10 +135,13 @@ def key(model: type[Model], pk: Any) -> tuple[str, str]:
 def entered(model: type[Model], pk: Any, using: str) -> Entry | None:
     """Return the entry this thread or task has on a row, or None when it has none."""
     stack = _entries.get()
-    if not stack:
+    if not stack or pk is None:
         return None
-    wanted = key(model, pk)
-    return next((e for e in reversed(stack) if e.using == using and e.identity == wanted), None)
+    wanted, connection = key(model, pk), connections[using]
+    # Context is copied into tasks and threads: there the entry may be of another connection, or over.
+    return next(
+        (e for e in reversed(stack) if e.identity == wanted and e.open and e.connection is connection), None
+    )
 
 
 @contextmanager
@@ -131,36 +160,69 @@ def enter(
         pk: its primary key; None for an object that is being created.
         using: the database alias to write to.
         actor: who writes; the current actor when None.
-        first: other rows to lock before this one, such as parents that the write touches.
+        first: other rows to lock before this one and in this order, such as parents that the write touches.
+
+    Raises:
+        Busy: another writer has a row for longer than ``LOCK_TIMEOUT``.
     """
     actor = current_actor() if actor is None else actor
     connection = connections[using]
     outermost = not connection.in_atomic_block
     outer = _entries.get()
-    entry = Entry(using, key(model, pk) if pk is not None else (model._meta.label, ""), actor)
+    name = key(model, pk) if pk is not None else (model._meta.label, "")
+    entry = Entry(using, name, actor.at(name), connection)
     with transaction.atomic(using=using):
-        if connection.vendor == "sqlite":
-            _claim_sqlite(connection, actor)
-        for other, other_pk in sorted(first, key=lambda row: key(*row)):
-            _lock_row(connection, other, other_pk)
-        if pk is not None:
-            entry.found = _lock_row(connection, model, pk)
-        _read_state(connection, entry)
-        token, acted = _entries.set((*outer, entry)), _actor.set(actor)
+        if outermost:
+            note_commit(connection)
+        with waiting():
+            if connection.vendor == "sqlite":
+                _claim_sqlite(connection, actor)
+            for other, other_pk in first:
+                _lock_row(connection, other, other_pk, settings.LOCK_TIMEOUT)
+            if pk is not None:
+                entry.found = _lock_row(connection, model, pk, settings.LOCK_TIMEOUT)
+        _read_state(connection, entry, announce=True)
+        token, acted = _entries.set((*outer, entry)), _actor.set(actor.inside(name))
         try:
             yield entry
         finally:
+            entry.open = False
             _actor.reset(acted)
             _entries.reset(token)
+            _forget_versions(outer, using, name)
         # Who writes is said per transaction: an outer entry gets its own name back.
-        previous = next((e.actor.holder for e in reversed(outer) if e.using == using), None)
-        _restore_actor(connection, previous, outermost=outermost)
+        previous = next((e.actor.holder for e in reversed(outer) if e.connection is connection), None)
+        if not connection.needs_rollback:  # where it is rolled back, so is the name
+            _restore_actor(connection, previous, outermost=outermost)
+            announce_on_commit(using)
+
+
+def lock(rows: Sequence[tuple[type[Model], Any]], *, using: str) -> None:
+    """Lock rows in this order, in a transaction that is open, for as long as they take."""
+    for model, pk in rows:
+        _lock_row(connections[using], model, pk, None)
+
+
+def ask(entry: Entry, operation: str) -> None:
+    """Ask the lock of an entry whether its actor may do something.
+
+    A lost token comes before the lock, or the holder who was robbed would never learn of it.
+
+    Raises:
+        LockLost, ObjectLocked
+    """
+    lock, actor, now = entry.lock, entry.actor, entry.now
+    if actor.token_hash is not None and token_lost(lock, actor.holder, actor.token_hash, now):
+        raise LockLost
+    if refuses(lock, operation, actor.holder, actor.token_hash, now, need_token=actor.need_token):
+        raise ObjectLocked(retry_after=lock.remaining(now))
 
 
 def peek(model: type[Model], pk: Any, *, using: str, actor: Actor) -> Entry:
     """Read the time and an object's lock without locking anything: good for an early refusal, no more."""
-    entry = Entry(using, key(model, pk), actor)
-    _read_state(connections[using], entry)
+    name = key(model, pk)
+    entry = Entry(using, name, actor.at(name), connections[using], open=False)
+    _read_state(entry.connection, entry, announce=False)
     return entry
 
 
@@ -180,9 +242,10 @@ def claim_open_transactions() -> None:
     With ATOMIC_REQUESTS the transaction begins before the first read of the request, and SQLite refuses at
     once to raise a read lock to a write lock when somebody else has written in between.
     """
-    for connection in connections.all(initialized_only=True):
-        if connection.vendor == "sqlite" and connection.in_atomic_block:
-            _claim_sqlite(connection, current_actor())
+    with waiting():
+        for connection in connections.all(initialized_only=True):
+            if connection.vendor == "sqlite" and connection.in_atomic_block:
+                _claim_sqlite(connection, current_actor())
 
 
 def _claim_sqlite(connection: BaseDatabaseWrapper, actor: Actor) -> None:
@@ -190,17 +253,22 @@ def _claim_sqlite(connection: BaseDatabaseWrapper, actor: Actor) -> None:
     # failing later, when a read lock cannot be raised to a write lock.
     with connection.cursor() as cursor:
         cursor.execute("UPDATE concord_log SET actor = %s", [actor.holder])
+        if not cursor.rowcount:  # a flush took the row; the log begins a new epoch
+            cursor.execute(
+                "INSERT INTO concord_log (id, epoch, actor) VALUES (1, %s, %s)",
+                [get_random_string(22), actor.holder],
+            )
 
 
-def _lock_row(connection: BaseDatabaseWrapper, model: type[Model], pk: Any) -> bool:
+def _lock_row(connection: BaseDatabaseWrapper, model: type[Model], pk: Any, wait: float | None) -> bool:
     if connection.vendor == "sqlite":
         return True  # the whole database is ours already
     found = True
+    concrete = model._meta.concrete_model or model
+    value = concrete._meta.pk.get_db_prep_value(pk, connection)
     with connection.cursor() as cursor:
         for table in reversed(_chain(model)):
-            column = table._meta.pk
-            sql = _lock_sql(connection, table._meta.db_table, column.column or "")
-            cursor.execute(sql, [column.get_db_prep_value(pk, connection)])
+            cursor.execute(_lock_sql(connection, concrete, table, wait), [value])
             found = cursor.fetchone() is not None and found
     return found
 
@@ -212,31 +280,45 @@ def _chain(model: type[Model]) -> list[type[Model]]:
     return [concrete, *(p for p in concrete._meta.all_parents if p in tables)]
 
 
-def _lock_sql(connection: BaseDatabaseWrapper, table: str, column: str) -> str:
+def _lock_sql(
+    connection: BaseDatabaseWrapper, model: type[Model], table: type[Model], wait: float | None
+) -> str:
     # Raw, and on the table alone: the view's queryset may be DISTINCT, grouped or outer-joined, and the
     # database refuses to lock those.
     quote = connection.ops.quote_name
-    wait = settings.LOCK_TIMEOUT
-    plain = f"SELECT t.{quote(column)} FROM {quote(table)} t"
-    where = f"WHERE t.{quote(column)} = %s"
+    column = quote(table._meta.pk.column or "")
+    plain = f"SELECT t.{column} FROM {quote(table._meta.db_table)} t"
+    where = f"WHERE t.{column} = {_key_sql(quote, model, table)}"
     if connection.vendor == "postgresql":
         # NO KEY: rows that only reference this one by a foreign key need not wait.
         lock = "FOR NO KEY UPDATE OF t"
         if wait is None:
             return f"{plain} {where} {lock}"
-        timeout = f"SELECT set_config('lock_timeout', '{int(wait * 1000)}', true)"
+        timeout = f"SELECT set_config('lock_timeout', '{max(1, int(wait * 1000))}', true)"
         return f"WITH s AS MATERIALIZED ({timeout}) {plain}, s {where} {lock}"
-    seconds = f" WAIT {max(1, round(wait))}" if wait and _is_mariadb(connection) else ""
+    seconds = f" WAIT {max(1, round(wait))}" if wait is not None and _is_mariadb(connection) else ""
     return f"{plain} {where} FOR UPDATE{seconds}"
+
+
+def _key_sql(quote: Callable[[str], str], model: type[Model], table: type[Model], given: str = "%s") -> str:
+    """Return the key of an object's row in the table of a parent, where its own key is ``given``."""
+    if table is model:
+        return given
+    linked = ((p, link) for p, link in model._meta.parents.items() if link is not None)
+    parent, link = next((p, f) for p, f in linked if p is table or table in p._meta.all_parents)
+    if not link.primary_key:  # a second base has keys of its own
+        pk = quote(model._meta.pk.column or "")
+        given = f"(SELECT {quote(link.column or '')} FROM {quote(model._meta.db_table)} WHERE {pk} = {given})"
+    return _key_sql(quote, parent, table, given)
 
 
 def _is_mariadb(connection: BaseDatabaseWrapper) -> bool:
     return bool(getattr(connection, "mysql_is_mariadb", False))
 
 
-def _read_state(connection: BaseDatabaseWrapper, entry: Entry) -> None:
+def _read_state(connection: BaseDatabaseWrapper, entry: Entry, *, announce: bool) -> None:
     # One statement, after the row lock was granted: a clock or a lock row read by the statement that waited
-    # would be from before the wait.
+    # would be from before the wait. It also tells PostgreSQL's triggers who writes.
     label, pk = entry.identity
     with connection.cursor() as cursor:
         if connection.vendor == "sqlite":
@@ -250,7 +332,7 @@ def _read_state(connection: BaseDatabaseWrapper, entry: Entry) -> None:
             row = cursor.fetchone()
         else:
             postgresql = connection.vendor == "postgresql"
-            actor = "set_config('concord.actor', %s, true)" if postgresql else "%s"
+            actor = "set_config('concord.actor', %s, true)" if postgresql and announce else "%s"
             now = POSTGRESQL_NOW if postgresql else MYSQL_NOW
             cursor.execute(
                 f"SELECT {actor}, {now}, {LOCK_COLUMNS} FROM (SELECT 1) one"
@@ -306,4 +388,10 @@ def forget_version(using: str) -> None:
     """Say that rows of this database were written in bulk: open entries no longer know their version."""
     for entry in _entries.get():
         if entry.using == using:
+            entry.version = None
+
+
+def _forget_versions(entries: tuple[Entry, ...], using: str, identity: Identity) -> None:
+    for entry in entries:
+        if entry.using == using and entry.identity == identity:
             entry.version = None

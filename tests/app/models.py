@@ -123,3 +123,17 @@ class Watched(models.Model):
 
     def __str__(self) -> str:
         return self.text
+
+
+class Event(Versioned):
+    """Dates that hang together, a column that saves itself, and a file."""
+
+    title = models.CharField(max_length=40, default="")
+    start = models.DateTimeField(null=True, blank=True)
+    end = models.DateTimeField(null=True, blank=True)
+    saved_at = models.DateTimeField(auto_now=True)
+    paper = models.FileField(null=True, blank=True)
+    secret = models.CharField(max_length=40, default="", blank=True)
+
+    def __str__(self) -> str:
+        return self.title

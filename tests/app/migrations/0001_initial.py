@@ -222,4 +222,25 @@ class Migration(migrations.Migration):
                 "abstract": False,
             },
         ),
+        migrations.CreateModel(
+            name="Event",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("version", drf_concord.fields.VersionField(verbose_name="version")),
+                ("title", models.CharField(default="", max_length=40)),
+                ("start", models.DateTimeField(blank=True, null=True)),
+                ("end", models.DateTimeField(blank=True, null=True)),
+                ("saved_at", models.DateTimeField(auto_now=True)),
+                ("paper", models.FileField(blank=True, null=True, upload_to="")),
+                ("secret", models.CharField(blank=True, default="", max_length=40)),
+            ],
+            options={
+                "abstract": False,
+            },
+        ),
     ]

@@ -1,0 +1,122 @@
+"""Transactions that others get in the way of: what is tried again, and what a failure is called."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from django.db import DatabaseError, IntegrityError, OperationalError, connections, transaction
+
+from .protocol.errors import Busy, Conflict, VersionMismatch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+__all__ = ["note_commit", "run", "waiting"]
+
+R = TypeVar("R")
+
+ATTEMPTS = 4
+RETRY_AFTER = 1.0  # seconds
+
+SERIALIZATION = {"40001", "40P01"}  # serialization failure, deadlock
+UNAVAILABLE = {"55P03"}  # lock_timeout ran out
+CLASHES = {"23505", "23503", "23P01"}  # unique, foreign key, exclusion
+MYSQL_RETRY, MYSQL_BUSY, MYSQL_CLASH = {1213, 1020}, {1205}, {1062, 1451, 1452}
+
+
+@dataclass(slots=True, eq=False)
+class _Run:
+    """A transaction that is tried again when another one got in its way, unless it was committed."""
+
+    connection: BaseDatabaseWrapper
+    committed: bool = False
+
+    def commit(self) -> None:
+        self.committed = True
+
+
+_running: ContextVar[tuple[_Run, ...]] = ContextVar("concord_running", default=())
+
+
+def run(attempt: Callable[[], R], *, using: str, conditional: bool) -> R:
+    """Run a transaction, again where another one got in its way and nothing has been decided yet.
+
+    A second attempt asks all the rules again, so that a tag which meanwhile got old is a mismatch. Inside
+    somebody else's transaction there is no second attempt: what was read there is read.
+
+    Raises:
+        Busy: the database did not get to it. Conflict: a constraint says that something was written at the
+            same time. VersionMismatch: inside a transaction, which cannot look at the new state.
+    """
+    connection = connections[using]
+    nested, outer = connection.in_atomic_block, _runs(connection)
+    for left in reversed(range(ATTEMPTS)):
+        this = _Run(connection)
+        token = _running.set((*_running.get(), this))
+        try:
+            return attempt()
+        except (OperationalError, IntegrityError) as error:
+            kind = _classify(error)
+            # What fails after the commit is somebody's on_commit(), and what is done is not done twice.
+            if kind is None or this.committed:
+                raise
+            if kind == "clash":
+                raise Conflict from error
+            if kind == "retry" and outer:
+                raise  # the transaction is an outer run's, which tries it again as a whole
+            if kind == "retry" and not nested and left:
+                continue
+            if kind == "retry" and nested and conditional:
+                raise VersionMismatch from error
+            raise Busy(retry_after=RETRY_AFTER) from error
+        finally:
+            _running.reset(token)
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def note_commit(connection: BaseDatabaseWrapper) -> None:
+    """Tell the run that opened this transaction when it was committed, before anybody else hears of it."""
+    for run in _runs(connection)[-1:]:
+        transaction.on_commit(run.commit, using=connection.alias)
+
+
+def _runs(connection: BaseDatabaseWrapper) -> list[_Run]:
+    return [run for run in _running.get() if run.connection is connection]
+
+
+def _classify(error: DatabaseError) -> str | None:
+    """Return "retry", "busy" or "clash" for errors that another writer caused, else None."""
+    number = error.args[0] if error.args else None
+    if isinstance(number, int):  # MariaDB; some of its drivers have a sqlstate too, which says less
+        numbers = (("retry", MYSQL_RETRY), ("busy", MYSQL_BUSY), ("clash", MYSQL_CLASH))
+        return next((kind for kind, known_numbers in numbers if number in known_numbers), None)
+    state = getattr(error.__cause__, "sqlstate", None)
+    if state is not None:
+        known = (("retry", SERIALIZATION), ("busy", UNAVAILABLE), ("clash", CLASHES))
+        return next((kind for kind, states in known if state in states), None)
+    text = str(error)
+    if "is locked" in text:  # SQLite: database is locked, database table is locked
+        return "busy"
+    if "UNIQUE constraint" in text or "FOREIGN KEY constraint" in text:
+        return "clash"
+    return None
+
+
+@contextmanager
+def waiting() -> Iterator[None]:
+    """Say ``Busy`` where a statement waited for another writer in vain.
+
+    Raises:
+        Busy
+    """
+    try:
+        yield
+    except OperationalError as error:
+        if _classify(error) == "busy":
+            raise Busy(retry_after=RETRY_AFTER) from error
+        raise

@@ -1,0 +1,3 @@
+"""Several writers at once: threads that stop where a test says, and real processes."""
+
+from __future__ import annotations

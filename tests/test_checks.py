@@ -1,0 +1,350 @@
+"""System checks: each says what is wrong, and is silent about what is right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.core.checks import run_checks
+from django.db import connection, models
+from django.test import override_settings
+from django.test.utils import isolate_apps
+
+from drf_concord import checks, triggers
+from drf_concord.conf import Settings
+from drf_concord.models import Lockable, Versioned, VersionedQuerySet
+from tests.app.models import Item
+
+
+def ids(found: list[Any]) -> list[str]:
+    return [message.id for message in found]
+
+
+def said(found: list[Any]) -> str:
+    return "\n".join(f"{message.msg} {message.hint}" for message in found)
+
+
+# -------------------------------------------------------------------------------- settings
+
+
+@pytest.mark.parametrize("name", [name for name in vars(Settings) if name.isupper()])
+def test_the_defaults_are_right(name: str) -> None:
+    with override_settings(CONCORD={name: vars(Settings)[name]}):
+        assert checks.check_settings() == []
+
+
+def test_an_unknown_key_is_named_with_those_there_are() -> None:
+    with override_settings(CONCORD={"LOCK_TTTL": 3}):
+        found = checks.check_settings()
+    assert ids(found) == ["concord.E001"]
+    assert "'LOCK_TTTL'" in said(found)
+    assert "LOCK_TTL," in said(found)
+
+
+def test_settings_are_a_dictionary() -> None:
+    with override_settings(CONCORD=["LOCK_TTL"]):
+        assert ids(checks.check_settings()) == ["concord.E001"]
+    with override_settings(CONCORD=None):
+        assert checks.check_settings() == []
+
+
+WRONG: dict[str, list[Any]] = {
+    "LOCKED_STATUS": [200, "409"],
+    "LOCK_HOLDER": ["tab", None],
+    "DISCLOSURE": ["all"],
+    "REQUIRE_PRECONDITION": ["yes", None],
+    "LOCK_TTL": [0, -1, 1.5, "30", True, None],
+    "LOCK_MAX_TTL": [0],
+    "LOCK_MAX_HOLD": [None],
+    "LOCKS_PER_USER": [0],
+    "RETENTION": [-1],
+    "RETENTION_ROWS": ["many"],
+    "LOCK_TIMEOUT": [0, -1, "5", True],
+    "RELEASE": [None, 3],
+    "CAPTURE": ["app.Model", [Item], 3],
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_value_that_cannot_work_is_an_error(name: str) -> None:
+    for value in WRONG[name]:
+        with override_settings(CONCORD={name: value}):
+            found = checks.check_settings()
+        assert ids(found) == ["concord.E002"], value
+        assert repr(value) in said(found)
+
+
+def test_other_values_work() -> None:
+    given = {"LOCK_TIMEOUT": 0.5, "LOCKED_STATUS": 423, "CAPTURE": {"app.Bare"}, "LOCK_RATE": None}
+    with override_settings(CONCORD={**given, "LOCK_TIMEOUT": None}):
+        assert checks.check_settings() == []
+    with override_settings(CONCORD=given):
+        assert checks.check_settings() == []
+
+
+# ---------------------------------------------------------------------------------- models
+
+
+@pytest.fixture
+def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A registry of its own for models that must not be in the project."""
+    with isolate_apps("tests.app") as registry, override_settings(CONCORD={}):
+        monkeypatch.setattr(checks, "apps", registry)
+        yield registry
+
+
+def test_the_models_of_the_tests_are_right() -> None:
+    assert checks.check_models(app_configs=apps.get_app_configs()) == []
+
+
+@pytest.mark.parametrize("label", ["app.Nothing", "nowhere.Item", "Item", "a.b.c"])
+def test_a_captured_model_exists(label: str) -> None:
+    with override_settings(CONCORD={"CAPTURE": [label]}):
+        found = checks.check_models()
+    assert ids(found) == ["concord.E003"]
+    assert repr(label) in said(found)
+
+
+def test_touches_name_foreign_keys_to_versioned_models_elsewhere(lab: Any) -> None:
+    class Plain(models.Model):
+        class Meta:
+            app_label = "app"
+
+    class Shelf(Versioned):
+        class Meta:
+            app_label = "app"
+
+    class Book(Versioned):
+        touches = ("title", "nothing", "plain", "sequel_of", "shelves", "shelf")
+
+        title = models.CharField(max_length=9)
+        plain = models.ForeignKey(Plain, on_delete=models.CASCADE)
+        sequel_of = models.ForeignKey("self", on_delete=models.CASCADE)
+        shelves = models.ManyToManyField(Shelf, related_name="+")
+        shelf = models.ForeignKey(Shelf, on_delete=models.CASCADE)
+
+        class Meta:
+            app_label = "app"
+
+    found = checks.check_models()
+
+    assert ids(found) == ["concord.E004"] * 5
+    for name in Book.touches[:5]:
+        assert f"touches names {name!r}" in said(found)
+    assert "Let app.Plain inherit from" in said(found)
+
+
+def test_touches_lead_to_no_circle(lab: Any) -> None:
+    class Hen(Versioned):
+        touches = ("egg",)
+
+        egg = models.ForeignKey("app.Egg", on_delete=models.CASCADE)
+
+        class Meta:
+            app_label = "app"
+
+    class Egg(Versioned):
+        touches = ("hen",)
+
+        hen = models.ForeignKey(Hen, on_delete=models.CASCADE)
+
+        class Meta:
+            app_label = "app"
+
+    class Feather(Versioned):
+        """Hangs on the circle, and is not in it."""
+
+        touches = ("hen",)
+
+        hen = models.ForeignKey(Hen, on_delete=models.CASCADE)
+
+        class Meta:
+            app_label = "app"
+
+    found = checks.check_models()
+
+    assert ids(found) == ["concord.E004"] * 2
+    assert {message.obj for message in found} == {Hen, Egg}
+    assert "leads back to itself" in said(found)
+
+
+@pytest.mark.parametrize("base", [Versioned, Lockable, models.Model])
+def test_a_composite_key_is_refused(lab: Any, base: Any) -> None:
+    class Seat(base):  # type: ignore[misc]
+        pk = models.CompositePrimaryKey("row", "number")
+        row = models.IntegerField()
+        number = models.IntegerField()
+
+        class Meta:
+            app_label = "app"
+
+    with override_settings(CONCORD={"CAPTURE": ["app.Seat"]}):
+        found = checks.check_models()
+    assert ids(found) == ["concord.E007"]
+    assert "app.Seat has a composite primary key" in said(found)
+    assert "primary key of one column" in said(found)
+    with override_settings(CONCORD={}):
+        assert len(checks.check_models()) == (base is not models.Model)
+
+
+def test_a_second_base_with_keys_of_its_own_is_reported(lab: Any) -> None:
+    class Left(models.Model):
+        left_id = models.AutoField(primary_key=True)
+
+        class Meta:
+            app_label = "app"
+
+    class Right(Versioned):
+        right_id = models.AutoField(primary_key=True)
+
+        class Meta:
+            app_label = "app"
+
+    class Both(Left, Right):
+        class Meta:
+            app_label = "app"
+
+    class Turned(Right, Left, Lockable):
+        class Meta:
+            app_label = "app"
+
+    class Proxy(Turned):
+        class Meta:
+            app_label = "app"
+            proxy = True
+
+    found = [m for m in checks.check_models() if m.obj is not Proxy]
+
+    assert {(m.id, m.obj) for m in found} == {("concord.E008", Both), ("concord.W008", Turned)}
+    assert "app.Both has its version in app.Right" in said(found)
+    assert "Locks on app.Turned are those of app.Right: under app.Left" in said(found)
+
+
+def test_a_base_behind_ours_has_to_take_what_is_passed(lab: Any) -> None:
+    class Narrow(models.Model):
+        class Meta:
+            abstract = True
+
+        def save(self) -> None:  # type: ignore[override]
+            super().save()
+
+        def delete(self) -> None:  # type: ignore[override]
+            super().delete()
+
+    class Wide(models.Model):
+        class Meta:
+            abstract = True
+
+        def save(self, *args: Any, **kwargs: Any) -> None:
+            super().save(*args, **kwargs)
+
+        def delete(self, using: Any = None, keep_parents: bool = False) -> Any:
+            return super().delete(using, keep_parents)
+
+    class Behind(Versioned, Narrow):
+        class Meta:
+            app_label = "app"
+
+    type("Before", (Narrow, Versioned), {"Meta": Meta, "__module__": __name__})
+    type("Fine", (Lockable, Versioned, Wide), {"Meta": Meta, "__module__": __name__})
+    found = checks.check_models()
+
+    assert [(m.id, m.obj) for m in found] == [("concord.E009", Behind)] * 2
+    assert "Narrow.save() is called by app.Behind" in said(found)
+    assert "def delete(self, *args, **kwargs)" in said(found)
+
+
+# ------------------------------------------------------------------------------- databases
+
+
+@pytest.mark.django_db
+@pytest.mark.sqlite
+@pytest.mark.postgresql
+@pytest.mark.mariadb
+def test_the_test_database_is_right() -> None:
+    found = checks.check_databases(databases=["default"])
+    if connection.vendor == "mysql":
+        assert set(ids(found)) <= {"concord.W011"}
+    else:
+        assert found == []
+    assert checks.check_databases() == []
+
+
+@pytest.mark.django_db
+@pytest.mark.sqlite
+def test_sqlite_is_to_have_a_write_ahead_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Cursor:
+        def __enter__(self) -> Any:
+            return self
+
+        def __exit__(self, *_: Any) -> None: ...
+
+        def execute(self, sql: str) -> None:
+            assert sql == "PRAGMA journal_mode"
+
+        def fetchone(self) -> tuple[str]:
+            return ("delete",)
+
+    monkeypatch.setattr(connection, "cursor", Cursor)
+    assert ids(checks._check_sqlite(connection)) == ["concord.W005"]
+    monkeypatch.setattr(connection, "is_in_memory_db", lambda: True)
+    assert checks._check_sqlite(connection) == []
+
+
+@pytest.mark.django_db
+def test_missing_triggers_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triggers, "problems", lambda alias: [f"Something on {alias}."])
+    found = checks.check_databases(databases=["default"])
+    assert ids(found) == ["concord.E006"]
+    assert "concord triggers --install" in said(found)
+
+
+@pytest.mark.parametrize(
+    ("level", "found"),
+    [
+        ("read committed", []),
+        ("serializable", []),
+        ("repeatable read", ["concord.W010"]),
+        (None, ["concord.W010"]),
+    ],
+)
+def test_mariadb_is_to_read_what_is_committed(level: str | None, found: list[str], lab: Any) -> None:
+    assert ids(checks._check_mysql(Connection(level))) == found
+
+
+class Meta:
+    app_label = "app"
+
+
+class Connection:
+    alias = "default"
+
+    def __init__(self, level: str | None) -> None:
+        self._level = level
+
+    def ensure_connection(self) -> None:
+        self.isolation_level = self._level
+
+
+def test_without_triggers_a_manager_has_to_move_versions(lab: Any) -> None:
+    class Own(Versioned):
+        objects = models.Manager()
+
+        class Meta:
+            app_label = "app"
+
+    built = models.Manager.from_queryset(VersionedQuerySet)()
+    type("Built", (Versioned,), {"Meta": Meta, "__module__": __name__, "objects": built})
+    found = checks._check_mysql(Connection("read committed"))
+
+    assert [(m.id, m.obj) for m in found] == [("concord.W011", Own)]
+
+
+@pytest.mark.django_db
+def test_they_are_all_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triggers, "problems", lambda alias: ["Something."])
+    with override_settings(CONCORD={"NOTHING": 1, "CAPTURE": ["app.Nothing"]}):
+        found = ids(run_checks(databases=["default"]))
+    assert {"concord.E001", "concord.E003", "concord.E006"} <= set(found)
