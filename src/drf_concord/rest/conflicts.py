@@ -11,23 +11,21 @@ from typing import TYPE_CHECKING, Any
 from django.db import models
 from rest_framework.renderers import JSONRenderer
 
-from .. import changes, locks
+from .. import locks
 from ..conf import settings
 from ..fields import version_field
 from ..protocol.errors import AlreadyExists, ObjectLocked, PreconditionRequired, VersionMismatch
 from ..protocol.etags import version_of
-from . import tags
+from . import columns, merge, tags
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from rest_framework.serializers import BaseSerializer
 
     from .. import rows
     from ..protocol.errors import ConcordError
     from ..protocol.preconditions import Preconditions
 
-__all__ = ["explain", "submitted_fields"]
+__all__ = ["discloses", "explain", "lock_members"]
 
 
 def explain(
@@ -38,17 +36,24 @@ def explain(
     Raises:
         Http404, PermissionDenied: the caller may not GET the object, so the refusal is that.
     """
+    with view.reading():
+        seen = view.get_object()
     if isinstance(error, ObjectLocked):
-        error.members.update(lock_members(entry))
+        error.members.update(lock_members(entry, disclose=discloses(view, obj)))
     elif isinstance(error, VersionMismatch | AlreadyExists | PreconditionRequired):
-        _explain_state(view, error, obj, entry, conditions)
+        _explain_state(view, error, seen, entry, conditions)
 
 
-def lock_members(entry: rows.Entry) -> dict[str, object]:
-    """Return what a caller who may change the object learns about the lock that stops it."""
-    told = locks.describe(
-        entry.lock, entry.now, viewer=entry.actor.holder, disclose=settings.DISCLOSURE != "nobody"
-    )
+def discloses(view: Any, obj: models.Model) -> bool:
+    """Return whether the caller of the view may learn who holds an object's lock."""
+    if settings.DISCLOSURE == "editors":
+        return bool(view.actor().holder is not None and view.may_change(obj))
+    return bool(settings.DISCLOSURE == "everyone")
+
+
+def lock_members(entry: rows.Entry, *, disclose: bool) -> dict[str, object]:
+    """Return what somebody is told about the lock that stops him."""
+    told = locks.describe(entry.lock, entry.now, viewer=entry.actor.holder, disclose=disclose)
     return {
         "mode": told["mode"],
         "scope": told["scope"],
@@ -61,10 +66,9 @@ def lock_members(entry: rows.Entry) -> dict[str, object]:
 
 
 def _explain_state(
-    view: Any, error: ConcordError, obj: models.Model, entry: rows.Entry, conditions: Preconditions
+    view: Any, error: ConcordError, seen: models.Model, entry: rows.Entry, conditions: Preconditions
 ) -> None:
     with view.reading():
-        seen = view.get_object()
         serializer = view.get_serializer(seen)
         data = serializer.data
         variant = tags.flat_variant(view, view.request) or tags.digest(JSONRenderer().render(data))
@@ -72,57 +76,33 @@ def _explain_state(
     error.members["current_etag"] = str(current.tag)
     if isinstance(error, PreconditionRequired):
         return
-    yours = _base(conditions)
+    yours = columns.base_of(conditions)
     if yours is not None:
         error.members["your_etag"] = str(yours)
-    base, field = version_of(yours) if yours is not None else None, version_field(type(seen))
+    field = version_field(type(seen))
     if field is not None:
-        error.members |= _what_changed(view, serializer, seen, base, getattr(seen, field.attname), entry)
+        version = getattr(seen, field.attname)
+        error.members["modified_at"] = locks.iso(version)
+        base = version_of(yours) if yours is not None else None
+        changed = columns.changed_columns(seen, base, version, entry.using)
+        if changed is not None:
+            error.members |= _what_changed(view, serializer, seen, changed)
     if view.conflict_current:
         error.members["current"] = data
 
 
-def _base(conditions: Preconditions) -> Any:
-    """Return the newest state the client says it knows."""
-    given = conditions.if_match.tags if conditions.if_match is not None else ()
-    return max(given, key=lambda tag: version_of(tag) or 0, default=None)
-
-
 def _what_changed(
-    view: Any,
-    serializer: BaseSerializer[Any],
-    obj: models.Model,
-    base: int | None,
-    version: int,
-    entry: rows.Entry,
+    view: Any, serializer: BaseSerializer[Any], seen: models.Model, changed: frozenset[str]
 ) -> dict[str, object]:
-    members: dict[str, object] = {"modified_at": locks.iso(version)}
-    if base is None or base >= version:
-        return members
-    columns = changes.changed_since(type(obj), obj.pk, base, version, using=entry.using)
-    if columns is None:
-        return members  # the log does not cover the way: omitted, not guessed
-    changed = sorted(fields_of(serializer, type(obj), columns))
-    conflicting = [name for name in changed if name in submitted_fields(view)]
-    return {**members, "changed_fields": changed, "conflicting_fields": conflicting}
-
-
-def submitted_fields(view: Any) -> set[str]:
-    """Return the names of the fields in the request's body; none when it could not be read."""
-    data = view.request.data
-    return set(data) if hasattr(data, "keys") else set()
-
-
-def fields_of(serializer: BaseSerializer[Any], model: type[models.Model], columns: Iterable[str]) -> set[str]:
-    """Return the readable serializer fields that show these columns; a hidden column appears as nothing."""
-    wanted = set(columns)
-    names = {f.column for f in model._meta.concrete_fields if f.column in wanted}
-    found = set()
-    for name, field in getattr(serializer, "fields", {}).items():
-        source = field.source.split(".")[0]
-        column = next(
-            (f.column for f in model._meta.concrete_fields if source in {f.name, f.attname}), source
-        )
-        if not field.write_only and (column in names or source in wanted):
-            found.add(name)
+    # Only readable fields are named: a column that no field shows appears as nothing.
+    model, fields = type(seen), columns.fields_of(serializer)
+    shown = {name: columns.column_of(f, model) for name, f in fields.items() if not f.write_only}
+    names = sorted(name for name, column in shown.items() if column in changed)
+    touched = {columns.column_of(field, model) for field in columns.submitted_fields(view, seen).values()}
+    found: dict[str, object] = {
+        "changed_fields": names,
+        "conflicting_fields": [name for name in names if shown[name] in touched],
+    }
+    if merge.allowed(view):
+        found["mergeable"] = merge.mergeable(view, seen, changed)
     return found

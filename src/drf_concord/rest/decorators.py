@@ -42,7 +42,7 @@ def guarded(method: Action) -> Action:
 
         response: Response = self.guard(method.__name__, perform)
         if left and response.status_code < 300:
-            self.tagged(response, left[0])
+            self.tagged(response, left[0], represents=False)
         return response
 
     return action  # type: ignore[return-value]

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Any
 from django.contrib.auth import get_user_model
 from django.db import router
 from django.db.models import Q
-from django.http import Http404
 from rest_framework import status
 from rest_framework.decorators import action
 from rest_framework.exceptions import NotAuthenticated, PermissionDenied
-from rest_framework.request import clone_request
 from rest_framework.response import Response
 from rest_framework.settings import api_settings
 from rest_framework.throttling import UserRateThrottle
@@ -21,10 +19,12 @@ from rest_framework.views import APIView
 from .. import locks, rows, writes
 from ..conf import settings
 from ..models import Lock as LockRow
-from ..protocol.errors import AlreadyLocked, InvalidLock, LockForbidden
+from ..protocol.errors import AlreadyExists, AlreadyLocked, InvalidLock, LockForbidden, VersionMismatch
 from ..protocol.locks import Mode, Outcome, parse_claim
-from .conflicts import lock_members
-from .mixins import GuardedMixin
+from ..protocol.preconditions import Preconditions, Verdict, evaluate
+from . import tags
+from .conflicts import discloses, explain, lock_members
+from .guards import GuardedMixin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,8 +45,7 @@ class LockRateThrottle(UserRateThrottle):
 
     def get_rate(self) -> str | None:
         """Return the rate as DRF writes it, or None for no limit."""
-        rates = api_settings.DEFAULT_THROTTLE_RATES
-        rate = rates.get(self.scope) or settings.LOCK_RATE
+        rate = api_settings.DEFAULT_THROTTLE_RATES.get(self.scope, settings.LOCK_RATE)
         return None if rate is None else str(rate)
 
 
@@ -57,7 +56,7 @@ class LockResourceMixin(GuardedMixin):
     def get_extra_actions(cls) -> list[Any]:
         """Return the actions; one of the project's own at ``lock`` takes the place of ours."""
         found: list[Any] = super().get_extra_actions()
-        own = {a.url_path for a in found if a.__name__ not in LOCK_ACTIONS}
+        own = {a.url_path for a in found if a.detail and a.__name__ not in LOCK_ACTIONS}
         return [a for a in found if a.__name__ not in LOCK_ACTIONS or a.url_path.split("/")[0] not in own]
 
     def get_throttles(self) -> list[Any]:
@@ -65,149 +64,167 @@ class LockResourceMixin(GuardedMixin):
         throttles: list[Any] = super().get_throttles()
         return [*throttles, LockRateThrottle()] if self.action == "lock_acquire" else throttles
 
+    def check_permissions(self, request: Request) -> None:
+        """Check; for a lock as for a GET or PATCH of its object, as nothing is added or deleted."""
+        with self._about_the_object(request) as asked:
+            super().check_permissions(asked)
+
+    def check_object_permissions(self, request: Request, obj: Any) -> None:
+        """Check; for a lock as for a GET or PATCH of its object."""
+        with self._about_the_object(request) as asked:
+            super().check_object_permissions(asked, obj)
+
+    def get_object(self) -> Any:
+        """Return the object; for its lock under the same permissions."""
+        with self._about_the_object(self.request):
+            return super().get_object()
+
+    @contextmanager
+    def _about_the_object(self, request: Request) -> Iterator[Request]:
+        if self.action not in LOCK_ACTIONS:
+            yield request
+            return
+        asks = self.action == "lock_state"
+        with self.seen_as(*(("GET", "retrieve") if asks else ("PATCH", "partial_update"))):
+            yield self.request
+
     @action(detail=True, methods=["get"], url_path="lock", url_name="lock")
     def lock_state(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Tell who has the object's lock, since when and until when."""
         obj = self.get_object()
         using = router.db_for_write(type(obj), instance=obj)
         entry = rows.peek(type(obj), obj.pk, using=using, actor=self.actor())
-        return Response(self._described(entry, obj))
+        return _answer(self._described(entry, obj))
 
     @lock_state.mapping.post
     def lock_acquire(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Take the lock: 201 with its token, 200 when this was asked before, 409 when somebody has it."""
-        _require_user(request)
-        claim = parse_claim(request.data, limits=locks.limits(), holder=self.actor().holder)
-        if claim.mode is Mode.FREEZE and not request.user.has_perm("concord.freeze"):
-            raise PermissionDenied("Freezing an object needs the permission concord.freeze.")
-        with self._locking() as run:
-            _, outcome, token, body = run(lambda entry, obj: self._acquire(entry, obj, claim))
-        kept = outcome is Outcome.KEPT
-        response = Response(body, status=status.HTTP_200_OK if kept else status.HTTP_201_CREATED)
-        if token is not None:
-            response["Lock-Token"] = token
-        return response
 
-    def _acquire(self, entry: rows.Entry, obj: Any, claim: Any) -> tuple[Any, ...]:
-        try:
-            found = locks.acquire(entry, claim)
-        except AlreadyLocked as refusal:
-            refusal.members.update(lock_members(entry))
-            raise
-        return (*found, self._described(entry, obj))
+        def take(entry: rows.Entry, obj: Any, data: Any) -> tuple[Any, ...]:
+            claim = parse_claim(data, limits=locks.limits(), holder=entry.actor.holder)
+            if claim.mode is Mode.FREEZE and not request.user.has_perm("concord.freeze"):
+                raise PermissionDenied("Freezing an object needs the permission concord.freeze.")
+            try:
+                _, outcome, token = locks.acquire(entry, claim)
+            except AlreadyLocked as refusal:
+                refusal.members.update(lock_members(entry, disclose=discloses(self, obj)))
+                raise
+            return outcome, token, self._described(entry, obj)
+
+        outcome, token, body = self._on_the_lock(take)
+        kept = outcome is Outcome.KEPT
+        return _answer(body, token, status.HTTP_200_OK if kept else status.HTTP_201_CREATED)
 
     @lock_state.mapping.patch
     def lock_renew(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Renew the hold (``ttl`` in seconds), or hand it over (``to`` a user name)."""
-        _require_user(request)
-        data = _members(request.data, RENEW_MEMBERS)
-        to = _user_named(data["to"]) if "to" in data else None
-        if to is not None and "ttl" in data:
-            raise InvalidLock("Renew the lock or hand it over, one at a time.", member="to")
 
-        def change(entry: rows.Entry, obj: Any) -> tuple[str | None, Any]:
-            token = None
-            if to is None:
+        def renew(entry: rows.Entry, obj: Any, data: Any) -> tuple[Any, ...]:
+            data, token = _members(data, RENEW_MEMBERS), None
+            if "to" not in data:
                 locks.renew(entry, data.get("ttl"))
+            elif "ttl" in data:
+                raise InvalidLock("Renew the lock or hand it over, one at a time.", member="to")
             else:
-                token = locks.hand_over(entry, to)[1]
+                token = locks.hand_over(entry, _user_named(data["to"]))[1]
             return token, self._described(entry, obj)
 
-        with self._locking() as run:
-            token, body = run(change)
-        return Response(body, headers={"Lock-Token": token} if token else None)
+        token, body = self._on_the_lock(renew)
+        return _answer(body, token)
 
     @lock_state.mapping.delete
     def lock_release(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Release the lock: 204, also when there is none; 403 when it is somebody else's."""
-        _require_user(request)
-        privileged = request.user.has_perm("concord.freeze")
-        with self._locking() as run:
-            run(lambda entry, obj: locks.release(entry, privileged=privileged))
+
+        def release(entry: rows.Entry, obj: Any, data: Any) -> None:
+            locks.release(entry, privileged=request.user.has_perm("concord.freeze"))
+
+        self._on_the_lock(release)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
     @action(detail=True, methods=["post"], url_path="lock/break", url_name="lock-break")
     def lock_break(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """End somebody else's lock, now or after ``period`` seconds, and ``take`` it if asked: 202."""
-        _require_user(request)
-        if not request.user.has_perm("concord.break"):
-            raise LockForbidden("Ending other people's locks needs the permission concord.break.")
-        data = _members(request.data, BREAK_MEMBERS)
-        period, take = data.get("period", 0), data.get("take", False)
-        if not isinstance(take, bool):
-            raise InvalidLock("take is true or false.", member="take")
-        if take and period:
-            raise InvalidLock("A lock is taken at once: leave out period, or take.", member="take")
-        reason = {"reason": data["reason"]} if "reason" in data else {}
-        claim = parse_claim(reason, limits=locks.limits(), holder=self.actor().holder)
 
-        def change(entry: rows.Entry, obj: Any) -> tuple[str | None, Any]:
+        def break_(entry: rows.Entry, obj: Any, data: Any) -> tuple[Any, ...]:
+            data = _members(data, BREAK_MEMBERS)
+            period, take = data.get("period", 0), data.get("take", False)
+            if not isinstance(take, bool):
+                raise InvalidLock("take is true or false.", member="take")
+            if take and period:
+                raise InvalidLock("A lock is taken at once: leave out period, or take.", member="take")
+            reason = {"reason": data["reason"]} if "reason" in data else {}
+            claim = parse_claim(reason, limits=locks.limits(), holder=entry.actor.holder)
             locks.break_lock(entry, period)
             token = locks.acquire(entry, claim)[2] if take else None
             return token, self._described(entry, obj)
 
-        with self._locking() as run:
-            token, body = run(change)
-        headers = {"Lock-Token": token} if token else None
-        return Response(body, status=status.HTTP_202_ACCEPTED, headers=headers)
+        token, body = self._on_the_lock(break_, permission="concord.break")
+        return _answer(body, token, status.HTTP_202_ACCEPTED)
 
-    @contextmanager
-    def _locking(self) -> Iterator[Callable[..., Any]]:
+    def _on_the_lock(
+        self, change: Callable[[rows.Entry, Any, Any], Any], permission: str | None = None
+    ) -> Any:
         """Check that the caller may change the object, and run a change of its lock on its row."""
-        self._may_change()
+        request: Any = self.request
+        if not getattr(request.user, "is_authenticated", False):
+            raise NotAuthenticated
+        if permission is not None and not request.user.has_perm(permission):
+            raise LockForbidden(f"This needs the permission {permission}.")
+        return self._while_it_moves(lambda: self._change_lock(change))
+
+    def _change_lock(self, change: Callable[[rows.Entry, Any, Any], Any]) -> Any:
         seen = self.get_object()
+        self._require_readable(seen)
+        unreadable = self._read_body()
+        conditions = self.preconditions()
         using = router.db_for_write(type(seen), instance=seen)
 
-        def run(change: Callable[[rows.Entry, Any], Any]) -> Any:
-            def attempt() -> Any:
-                with rows.enter(type(seen), seen.pk, using=using, actor=self.actor()) as entry:
-                    self._alias = using
-                    try:
-                        obj = self.get_object()
-                        self._may_change(obj)
-                        return change(entry, obj)
-                    finally:
-                        self._alias = None
+        def attempt() -> Any:
+            with rows.enter(type(seen), seen.pk, using=using, actor=self.actor()) as entry:
+                obj = self._again(seen, using)
+                self._require_readable(obj)
+                self._check(conditions, obj, entry)
+                if unreadable is not None:
+                    raise unreadable
+                return change(entry, obj, self.request.data)
 
+        self._alias = using
+        try:
             return writes.run(attempt, using=using, conditional=False)
+        finally:
+            self._alias = None
 
-        yield run
-
-    def _may_change(self, obj: Any = None) -> None:
-        """Ask the view's permissions as a PATCH of the object would.
+    def _require_readable(self, obj: Any) -> None:
+        """Who may not GET an object learns nothing of its lock, and takes none.
 
         Raises:
-            PermissionDenied, NotAuthenticated
+            Http404, PermissionDenied, NotAuthenticated
         """
-        request, asked = self.request, self.action
-        self.request, self.action = clone_request(request, "PATCH"), "partial_update"
-        try:
-            if obj is None:
-                self.check_permissions(self.request)
-            else:
-                self.check_object_permissions(self.request, obj)
-        finally:
-            self.request, self.action = request, asked
+        with self.reading():
+            self.check_object_permissions(self.request, obj)
+
+    def _check(self, conditions: Preconditions, obj: Any, entry: rows.Entry) -> None:
+        """Lock only what the caller saw, where he says what that was: the tags are those of the object."""
+        if not conditions.guards:
+            return
+        verdict = evaluate(self.request.method or "", conditions, tags.current_of(self, obj))
+        if verdict is not Verdict.PROCEED:
+            refusal = VersionMismatch() if verdict is Verdict.MISMATCH else AlreadyExists()
+            explain(self, refusal, obj, entry, conditions)
+            raise refusal
 
     def _described(self, entry: rows.Entry, obj: Any) -> dict[str, object]:
-        actor = entry.actor
-        disclose = settings.DISCLOSURE == "everyone"
-        if settings.DISCLOSURE == "editors" and actor.holder is not None:
-            disclose = self._allows(obj)
-        return locks.describe(entry.lock, entry.now, viewer=actor.holder, disclose=disclose)
-
-    def _allows(self, obj: Any) -> bool:
-        try:
-            self._may_change()
-            self._may_change(obj)
-        except (PermissionDenied, NotAuthenticated, Http404):
-            return False
-        return True
+        viewer = entry.actor.holder
+        return locks.describe(entry.lock, entry.now, viewer=viewer, disclose=discloses(self, obj))
 
 
-def _require_user(request: Request) -> None:
-    if not getattr(request.user, "is_authenticated", False):
-        raise NotAuthenticated
+def _answer(body: Any, token: str | None = None, code: int = status.HTTP_200_OK) -> Response:
+    # Locks end by the clock, and tokens are for one reader.
+    headers = {"Cache-Control": "no-store"}
+    if token is not None:
+        headers["Lock-Token"] = token
+    return Response(body, status=code, headers=headers)
 
 
 def _members(data: Any, known: set[str]) -> dict[str, Any]:
@@ -223,12 +240,9 @@ def _members(data: Any, known: set[str]) -> dict[str, Any]:
 
 def _user_named(name: Any) -> str:
     model = get_user_model()
-    user = (
-        model._default_manager.filter(**{model.USERNAME_FIELD: name}).first()
-        if isinstance(name, str)
-        else None
-    )
-    if user is None:
+    known = isinstance(name, str) and "\x00" not in name
+    user = model._default_manager.filter(**{model.USERNAME_FIELD: name}).first() if known else None
+    if user is None or not user.is_active:
         raise InvalidLock("There is no user of that name to hand the lock to.", member="to")
     return str(user.pk)
 
@@ -238,7 +252,8 @@ class LockList(APIView):
 
     def get(self, request: Request) -> Response:
         """Answer a list, newest first, of at most a thousand."""
-        _require_user(request)
+        if not getattr(request.user, "is_authenticated", False):
+            raise NotAuthenticated
         mine = request.query_params.get("mine") in {"1", "true"}
         if not mine and not request.user.has_perm("concord.view_lock"):
             raise PermissionDenied(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from django.http import HttpResponse
+from django.http import HttpResponse, JsonResponse
 from django.utils.cache import patch_cache_control, patch_vary_headers
 
+from ..protocol.errors import VersionMismatch
 from ..protocol.etags import EntityTag
 from ..protocol.preconditions import Current, Preconditions, Verdict, evaluate, format_http_date
 from . import tags
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["not_modified", "set_headers", "stamp", "stamp_list"]
 
 KEPT = ("ETag", "Vary", "Cache-Control", "Content-Location", "Expires", "Last-Modified")
-EXPOSED = "ETag, Lock-Token, Retry-After"
+EXPOSED = "ETag, Lock-Token, Retry-After, Preference-Applied"
 
 
 def set_headers(response: HttpResponseBase, request: Request, tag: EntityTag, shown: int | None) -> None:
@@ -64,7 +66,8 @@ def _settle(
 ) -> HttpResponse | None:
     current = source.current(tags.digest(response.content))
     set_headers(response, request, current.tag, source.shown)
-    return _conditional(response, request, evaluate(request.method or "", conditions, current))
+    # The body shows more than the row, whose date says nothing of it: a date alone never answers 304.
+    return _conditional(response, request, conditions, replace(current, modified=None))
 
 
 def stamp_list(response: Response, request: Request, conditions: Preconditions) -> None:
@@ -74,17 +77,26 @@ def stamp_list(response: Response, request: Request, conditions: Preconditions) 
         tag = EntityTag(tags.digest(rendered.content), weak=True)
         set_headers(rendered, request, tag, None)
         current = Current(tag=tag, write=tag.opaque, variant=None)
-        return _conditional(rendered, request, evaluate(request.method or "", conditions, current))
+        return _conditional(rendered, request, conditions, current)
 
     response.add_post_render_callback(settle)
 
 
-def _conditional(response: HttpResponse, request: Request, verdict: Verdict) -> HttpResponse | None:
-    if request.method not in {"GET", "HEAD"} or verdict is Verdict.PROCEED:
+def _conditional(
+    response: HttpResponse, request: Request, conditions: Preconditions, current: Current
+) -> HttpResponse | None:
+    # Only what would be a success is conditional (RFC 9110 section 13.2.1).
+    if request.method not in {"GET", "HEAD"} or response.status_code != 200:
         return None
-    status = 304 if verdict is Verdict.NOT_MODIFIED else 412
-    answer = HttpResponse(status=status)
-    del answer["Content-Type"]
+    verdict = evaluate(request.method, conditions, current)
+    if verdict is Verdict.PROCEED:
+        return None
+    if verdict is Verdict.NOT_MODIFIED:
+        answer = HttpResponse(status=304)
+        del answer["Content-Type"]
+    else:
+        refusal = VersionMismatch(current_etag=str(current.tag))
+        answer = JsonResponse(refusal.body(), status=refusal.status)
     for name in KEPT:
         if response.has_header(name):
             answer[name] = response[name]

@@ -9,13 +9,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from django.utils import timezone, translation
 from rest_framework import fields, relations, serializers
-from rest_framework.generics import GenericAPIView
 from rest_framework.renderers import JSONRenderer
 
 from ..conf import settings
@@ -25,10 +25,11 @@ from ..protocol.preconditions import Current, last_modified
 from .serializers import ETagField
 
 if TYPE_CHECKING:
-    from django.db.models import Model
+    from django.db.models import Model, QuerySet
     from rest_framework.request import Request
 
 __all__ = [
+    "UNASKED",
     "Source",
     "content_digest",
     "current_of",
@@ -37,17 +38,29 @@ __all__ = [
     "flat_fields",
     "flat_variant",
     "source_of",
+    "with_version",
 ]
 
 CLOCK_TOLERANCE = 1_000_000  # microseconds by which this machine's clock may be ahead of the database's
-DRF = "rest_framework."
-OVERRIDABLE = ("__init__", "data", "fields", "get_fields", "to_representation", "_readable_fields")
+KNOWN = ("rest_framework.", "drf_concord.")  # classes of these modules do what this module knows of them
+VIEW_HOOKS = ("retrieve", "get_object", "get_serializer", "finalize_response")
+VALIDATION = {
+    "create", "default_error_messages", "default_validators", "errors", "get_initial", "get_validators",
+    "initial", "is_valid", "run_validation", "run_validators", "save", "to_internal_value", "update",
+    "validate", "validate_empty_values", "validated_data", "validators", "_declared_fields",
+}  # fmt: skip
+# All a subclass may change, except what is only about input: a hook that a later DRF adds counts as well.
+SERIALIZER_HOOKS = (
+    *(n for n in dir(serializers.ModelSerializer) if not n.startswith("__") and n not in VALIDATION),
+    "__init__", "__new__", "__getattribute__", "__getattr__",
+)  # fmt: skip
 PLAIN = (
     fields.BooleanField, fields.CharField, fields.ChoiceField, fields.DateField, fields.DateTimeField,
     fields.DecimalField, fields.DictField, fields.DurationField, fields.EmailField, fields.FilePathField,
     fields.FloatField, fields.IPAddressField, fields.IntegerField, fields.JSONField, fields.ListField,
     fields.MultipleChoiceField, fields.ReadOnlyField, fields.RegexField, fields.SlugField, fields.TimeField,
     fields.URLField, fields.UUIDField,
+    getattr(fields, "BigIntegerField", fields.IntegerField),  # not in every DRF
 )  # fmt: skip
 
 
@@ -56,7 +69,6 @@ class Source:
     """Where the write half of an object's tag comes from, for one state of it."""
 
     write: str
-    versioned: bool
     modified: int | None  # whole seconds, rounded up; None without a version
     shown: int | None  # the same, None while it lies in the future
 
@@ -64,6 +76,10 @@ class Source:
         """Return what preconditions are compared with."""
         tag = EntityTag(self.write if variant is None else f"{self.write}-{variant}")
         return Current(tag=tag, write=self.write, variant=variant, modified=self.modified)
+
+
+UNASKED = Current(tag=EntityTag("unasked"), write="unasked", variant=None)
+"""Stands for the state of an object where nothing is compared with it."""
 
 
 def digest(*parts: bytes) -> str:
@@ -86,10 +102,10 @@ def source_of(view: Any, obj: Model) -> Source:
             raise TypeError(f'etag_from = "version", but {type(obj)._meta.label} has no version column.')
         version = getattr(obj, field.attname)
         now = time.time_ns() // 1000 - CLOCK_TOLERANCE
-        return Source(encode_version(version), True, -(-version // 1_000_000), last_modified(version, now))
+        return Source(encode_version(version), -(-version // 1_000_000), last_modified(version, now))
     if kind == "content":
-        return Source(content_digest(view, obj), False, None, None)
-    return Source(_callable_text(kind(view, obj)), False, None, None)
+        return Source(content_digest(view, obj), None, None)
+    return Source(_callable_text(kind(view, obj)), None, None)
 
 
 def declared(view: Any) -> Any:
@@ -120,6 +136,17 @@ def current_of(view: Any, obj: Model, variant: str | None = None) -> Current:
     return source.current(None if callable(declared(view)) else variant or "0")
 
 
+def with_version(queryset: QuerySet[Any]) -> QuerySet[Any]:
+    """Return a queryset that reads the version with the row: read later, it could be of a later state."""
+    field = version_field(queryset.model)
+    names, deferred = queryset.query.deferred_loading
+    if field is None or not names or (field.name in names) is not deferred:
+        return queryset
+    if deferred:
+        return queryset.defer(None).defer(*(names - {field.name}))
+    return queryset.only(*names, field.name)
+
+
 def flat_variant(view: Any, request: Request) -> str | None:
     """Return the variant of a flat representation, or None when only the rendered body can tell.
 
@@ -147,36 +174,45 @@ def flat_variant(view: Any, request: Request) -> str | None:
 @functools.lru_cache(maxsize=1024)
 def flat_fields(view: Any, serializer: Any) -> tuple[str, ...] | None:
     """Return the serializer's path and fields when it is flat, decided from the classes; else None."""
-    if not issubclass(serializer, serializers.ModelSerializer) or issubclass(
-        serializer, serializers.HyperlinkedModelSerializer
-    ):
+    if not issubclass(serializer, serializers.ModelSerializer) or not _reachable(serializer):
         return None
-    if _owner(view, "get_serializer") is not GenericAPIView:
+    if any(_redefines(view, name) for name in VIEW_HOOKS):
         return None
-    if any(not _owner(serializer, name).__module__.startswith(DRF) for name in OVERRIDABLE):
+    if any(_redefines(serializer, name) for name in SERIALIZER_HOOKS):
         return None
     columns = {f.name: f for f in serializer.Meta.model._meta.concrete_fields}
     columns |= {f.attname: f for f in columns.copy().values()}
-    shown = [name for name, field in serializer().fields.items() if not field.write_only]
-    bound = serializer().fields
-    if not all(_is_column(bound[name], columns) for name in shown):
+    shown = {name: field for name, field in serializer().fields.items() if not field.write_only}
+    if not all(_is_column(field, columns) for field in shown.values()):
         return None
     return (f"{serializer.__module__}.{serializer.__qualname__}", *shown)
 
 
-def _owner(cls: Any, name: str) -> Any:
-    return next(c for c in cls.__mro__ if name in c.__dict__)
+def _reachable(cls: type[Any]) -> bool:
+    """Tell whether a class is what its path leads to: one made per request shares its path with others."""
+    found: Any = sys.modules.get(cls.__module__)
+    for name in cls.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found is cls
+
+
+def _redefines(cls: type[Any], name: str) -> bool:
+    owner = next((c for c in cls.__mro__ if name in vars(c)), object)
+    return owner is not object and not owner.__module__.startswith(KNOWN)
 
 
 def _is_column(field: Any, columns: dict[str, Any]) -> bool:
     if type(field) is ETagField:
         return True
     column = columns.get(field.source)
-    if column is None or type(field).to_representation is fields.FileField.to_representation:
+    if column is None:
         return False
     if type(field) is relations.PrimaryKeyRelatedField:
         return bool(column.is_relation) and field.pk_field is None
     relation = column.is_relation and field.source == column.name
+    return _is_plain(field) and not relation
+
+
+def _is_plain(field: Any) -> bool:
     child = getattr(field, "child", None)
-    known = child is None or type(child).__module__.startswith(DRF)
-    return type(field) in PLAIN and known and not relation
+    return type(field) in PLAIN and (child is None or _is_plain(child))

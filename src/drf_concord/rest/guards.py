@@ -1,0 +1,333 @@
+"""What stands between a request and the gate: its preconditions, its caller, and what a refusal may say."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import ImproperlyConfigured, ObjectDoesNotExist, PermissionDenied
+from django.db import DataError, router
+from django.db.models import Model
+from django.http import Http404
+from rest_framework import status
+from rest_framework.exceptions import APIException, UnsupportedMediaType
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import clone_request
+
+from .. import locks, rows, writes
+from ..conf import settings
+from ..protocol.errors import Busy, ConcordError
+from ..protocol.preconditions import Current, Preconditions, Verdict, evaluate
+from . import conflicts, merge, responses, tags
+from .exceptions import PROBLEM, APIConcordError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Sequence
+
+    from django.db.models import QuerySet
+    from rest_framework.request import Request
+    from rest_framework.response import Response
+    from rest_framework.viewsets import GenericViewSet
+
+    # For the type checker the mixins stand on what they are mixed into.
+    _View = GenericViewSet[Any]
+else:
+    _View = object
+
+__all__ = ["ConditionalMixin", "GuardedMixin"]
+
+SAFE = {"GET", "HEAD", "OPTIONS", "TRACE"}
+DENIALS = (APIException, PermissionDenied, Http404)  # all that a permission class may raise
+MOVES = 3  # how often a lookup may lead to another row while the request waits for the first
+
+
+class ConditionalMixin(_View):
+    """Reads preconditions, and answers the package's refusals with their body and headers."""
+
+    etag_from: Any = None
+    """``"version"``, ``"content"`` or a callable ``(view, object)``; None: the version where there is one."""
+    precondition_required: bool | None = None
+    """Answer 428 to unconditional writes; None: as ``REQUIRE_PRECONDITION`` says."""
+    conflict_current: bool = True
+    """Whether a 412 carries the current representation."""
+    merge: str | None = None
+    """``"disjoint"``: apply a PATCH to a newer state where it touches nothing that changed, if asked to."""
+    field_groups: Sequence[Collection[str]] = ()
+    """Names of fields that hang together, so that a change of one is no merge with a change of another."""
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Begin a write as a writer, where the transaction is open already."""
+        if request.method not in SAFE:
+            rows.claim_open_transactions()
+        super().initial(request, *args, **kwargs)
+
+    def handle_exception(self, exc: Exception) -> Response:
+        """Answer refusals, with the tag and as problem details (RFC 9457) where they are asked for."""
+        refusal = exc if isinstance(exc, ConcordError) else None
+        if refusal is not None:
+            exc = APIConcordError(refusal)
+        response: Response = super().handle_exception(exc)
+        if refusal is not None:
+            tag = refusal.members.get("current_etag")
+            if tag:
+                response["ETag"] = str(tag)
+            if refusal.status == status.HTTP_428_PRECONDITION_REQUIRED:
+                response["Cache-Control"] = "no-store"  # RFC 6585 section 3
+            asked = PROBLEM in self.request.headers.get("Accept", "")
+            renderer = getattr(self.request, "accepted_renderer", None)
+            if asked and isinstance(renderer, JSONRenderer) and isinstance(response.data, dict):
+                response.data = {
+                    "title": refusal.code,
+                    "status": response.status_code,
+                    **response.data,
+                }
+                response.content_type = PROBLEM
+        return response
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        """Let scripts of other origins read the headers that matter."""
+        response = super().finalize_response(request, response, *args, **kwargs)
+        if "Origin" in request.headers and not response.has_header("Access-Control-Expose-Headers"):
+            response["Access-Control-Expose-Headers"] = responses.EXPOSED
+        return response
+
+    def preconditions(self) -> Preconditions:
+        """Return the conditions of this request.
+
+        Raises:
+            MalformedPrecondition: a header cannot be read; nothing is written then.
+        """
+        return Preconditions.parse(self.request.headers.get)
+
+
+class GuardedMixin(ConditionalMixin):
+    """Passes writes to one object through the gate."""
+
+    action: Any
+    request: Any
+    _alias: str | None = None
+    _locked: Model | None = None
+    _merged: bool = False
+
+    def get_object(self) -> Any:
+        """Return the object; inside the gate the one whose row is locked."""
+        if self._locked is not None:
+            return self._locked
+        try:
+            return super().get_object()
+        except DataError as error:  # a key that the database cannot even compare, as with a NUL in it
+            raise Http404 from error
+
+    def filter_queryset(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Filter; inside the gate on the database that is written to, which a replica may lag behind."""
+        queryset = tags.with_version(super().filter_queryset(queryset))
+        return queryset.using(self._alias) if self._alias is not None else queryset
+
+    def guard(
+        self, operation: str, perform: Callable[[Any], Response], *, method: str | None = None
+    ) -> Response:
+        """Do one write to the object of this request, guarded by its lock and preconditions.
+
+        Args:
+            operation: what locks are asked for: ``update``, ``destroy`` or an action's name.
+            perform: validates and saves the object it is given, and returns the response.
+            method: the HTTP method whose rules the preconditions follow; the request's when None.
+        """
+        asked = method or self.request.method or ""
+        response: Response = self._while_it_moves(lambda: self._guard(operation, perform, asked))
+        return response
+
+    def _while_it_moves(self, attempt: Callable[[], Any]) -> Any:
+        for _ in range(MOVES):
+            try:
+                return attempt()
+            except _Moved:
+                continue
+        raise Busy("The address leads to another object each time. Nothing was changed; try again.")
+
+    def _again(self, seen: Any, using: str) -> Any:
+        """Fetch the object again once its row is locked: visibility and permission decide again there."""
+        self._locked = None
+        found = self.get_object()
+        if found is seen:
+            # A view that keeps its object would write the state from before the lock.
+            _reload(found, using)
+            self.check_object_permissions(self.request, found)
+        if found.pk != seen.pk:
+            raise _Moved
+        if found._state.db != using:
+            raise ImproperlyConfigured(
+                f"{type(self).__name__}.get_object() read from {found._state.db!r}, but the object is"
+                f" written to {using!r}. Pass the queryset through self.filter_queryset()."
+            )
+        return found
+
+    def _guard(self, operation: str, perform: Callable[[Any], Response], method: str) -> Response:
+        seen = self.get_object()
+        unreadable = self._read_body()
+        using = router.db_for_write(type(seen), instance=seen)
+        required = self.precondition_required
+        if required is None:
+            required = settings.REQUIRE_PRECONDITION
+        intent = writes.Intent(
+            operation=operation,
+            method=method,
+            actor=self.actor(),
+            preconditions=self.preconditions(),
+            required=required,
+        )
+        conditions = intent.preconditions
+
+        merging = operation == "update" and merge.wanted(self, conditions)
+
+        def current(obj: Any, _: int) -> Current:
+            if not conditions.guards:
+                return tags.UNASKED  # nothing is compared, and a tag of the content costs a serializer
+            found = tags.current_of(self, obj)
+            base = merge.onto(self, obj, found, conditions, using) if merging else None
+            self._merged = base is not None
+            return base or found
+
+        def act(obj: Any) -> Response:
+            if unreadable is not None:
+                raise unreadable
+            self._locked = obj
+            return perform(obj)
+
+        def refused(error: ConcordError, obj: Any, entry: rows.Entry) -> None:
+            conflicts.explain(self, error, obj, entry, conditions)
+
+        # An action may pass the gate once more: what was locked before is locked again afterwards.
+        before = self._alias, self._locked
+        self._alias = using
+        try:
+            if not merging:
+                self._refuse_early(intent, seen, using)
+            return writes.write(
+                intent,
+                model=type(seen),
+                pk=seen.pk,
+                using=using,
+                fetch=lambda: self._again(seen, using),
+                current=current,
+                perform=act,
+                refused=refused,
+                first=writes.parents(seen),
+            )
+        finally:
+            self._alias, self._locked = before
+
+    def _refuse_early(self, intent: writes.Intent, seen: Any, using: str) -> None:
+        """Refuse at once what is stale already, without waiting for the row; passing here decides nothing."""
+        conditions = intent.preconditions
+        if not (conditions.guards or intent.required) or seen._state.db != using:
+            return  # a replica may lag behind, so what it says refuses nobody
+        current = tags.current_of(self, seen)
+        if evaluate(intent.method, conditions, current, required=intent.required) is Verdict.PROCEED:
+            return
+        entry = rows.peek(type(seen), seen.pk, using=using, actor=intent.actor)
+        try:
+            writes.check(intent, entry, current)
+        except ConcordError as refusal:
+            conflicts.explain(self, refusal, seen, entry, conditions)
+            raise
+
+    def _read_body(self) -> APIException | None:
+        """Read the body before any row is locked; what is wrong with it is said after the refusals.
+
+        Raises:
+            UnsupportedMediaType: it is in no format this view reads.
+        """
+        try:
+            self.request.data  # noqa: B018
+        except UnsupportedMediaType:
+            raise
+        except APIException as error:
+            return error
+        return None
+
+    def actor(self) -> rows.Actor:
+        """Return who this request is to the locks."""
+        user = self.request.user if getattr(self.request.user, "is_authenticated", False) else None
+        return locks.actor_for(user, self.request.headers.get("Lock-Token"))
+
+    @contextmanager
+    def seen_as(self, method: str, action: str) -> Iterator[None]:
+        """See the view as another request of the same caller would: for questions of permission."""
+        request, before = self.request, self.__dict__.get("action")
+        self.request = clone_request(request, method)
+        if before is not None:  # a generic view has no action
+            self.action = action
+        try:
+            yield
+        finally:
+            self.request = request
+            if before is not None:
+                self.action = before
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """See the view as a GET of one object without query parameters would.
+
+        Raises:
+            PermissionDenied, NotAuthenticated: this caller may not GET here.
+        """
+        safe, held = self.request.method in SAFE, self._locked
+        underlying = self.request._request
+        query = underlying.GET
+        with self.seen_as("GET", "retrieve"):
+            self._locked = None
+            try:
+                underlying.GET = type(query)("", mutable=False)
+                if not safe:
+                    self.check_permissions(self.request)
+                yield
+            finally:
+                underlying.GET = query
+                self._locked = held
+
+    def may_read(self, obj: Any) -> bool:
+        """Return whether this caller may GET an object."""
+        try:
+            with self.reading():
+                self.check_object_permissions(self.request, obj)
+        except DENIALS:
+            return False
+        return True
+
+    def may_change(self, obj: Any) -> bool:
+        """Return whether this caller may PATCH an object."""
+        try:
+            with self.seen_as("PATCH", "partial_update"):
+                self.check_permissions(self.request)
+                self.check_object_permissions(self.request, obj)
+        except DENIALS:
+            return False
+        return True
+
+    def tagged(self, response: Response, obj: Any, *, represents: bool = True) -> Response:
+        """Give the answer to a write the new tag of its object, if the caller could GET that.
+
+        Args:
+            response: the answer.
+            obj: what was written.
+            represents: whether the body is what a GET returns; else the tag is good for writes only.
+        """
+        if not isinstance(obj, Model) or not self.may_read(obj):
+            return response
+        source = tags.source_of(self, obj)
+        variant = tags.flat_variant(self, self.request) if represents else "0"
+        responses.stamp(response, self, self.request, source, variant, Preconditions())
+        return response
+
+
+class _Moved(Exception):
+    """The lookup leads to another row than the one that was locked."""
+
+
+def _reload(obj: Any, using: str) -> None:
+    try:
+        obj.refresh_from_db(using=using)
+    except ObjectDoesNotExist as error:
+        raise Http404 from error
+    obj._prefetched_objects_cache = {}
