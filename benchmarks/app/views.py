@@ -1,0 +1,63 @@
+"""The same view five times: plain, in a transaction, with the peer's check, and with ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import transaction
+from rest_framework import serializers
+from rest_framework import viewsets as drf
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework_extensions.etag.mixins import APIETAGMixin
+
+from drf_concord.rest import viewsets
+
+from .models import Guarded, Plain
+
+__all__ = ["AtomicViewSet", "ExtensionsViewSet", "GuardedViewSet", "PlainViewSet"]
+
+FIELDS = ["id", "text", "count", "done", "notes", "folder"]
+
+
+class PlainSerializer(serializers.ModelSerializer):
+    """A plain row."""
+
+    class Meta:
+        model = Plain
+        fields = FIELDS
+
+
+class GuardedSerializer(serializers.ModelSerializer):
+    """A guarded row, which shows the same fields."""
+
+    class Meta:
+        model = Guarded
+        fields = FIELDS
+
+
+class PlainViewSet(drf.ModelViewSet):
+    """REST framework as it comes."""
+
+    queryset = Plain.objects.order_by("pk")
+    serializer_class = PlainSerializer
+
+
+class AtomicViewSet(PlainViewSet):
+    """REST framework with the update in a transaction."""
+
+    @transaction.atomic
+    def update(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Update as REST framework does."""
+        return super().update(request, *args, **kwargs)
+
+
+class ExtensionsViewSet(APIETAGMixin, PlainViewSet):
+    """REST framework with the conditional requests of drf-extensions."""
+
+
+class GuardedViewSet(viewsets.ModelViewSet):
+    """Ours."""
+
+    queryset = Guarded.objects.order_by("pk")
+    serializer_class = GuardedSerializer
