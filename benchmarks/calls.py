@@ -1,4 +1,4 @@
-"""HTTP calls in this process, through Django's own handler: nothing of a request is left out but the socket."""
+"""HTTP calls in this process, through Django's own handler: only the socket is left out of a request."""
 
 from __future__ import annotations
 

@@ -11,11 +11,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from multiprocessing.synchronize import Barrier
+    from typing import Any
+
+    from django.db.models import QuerySet
 
 __all__ = ["contend"]
 
 PROCESSES, THREADS = 2, 4
-START = 0.2  # seconds in which every process gets ready
+PATIENCE = 120  # seconds that processes wait for each other
+
+_together: Barrier
 
 
 def contend(
@@ -33,35 +39,32 @@ def contend(
     """
     found = {}
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(PROCESSES, mp_context=context, initializer=_prepare) as pool:
-        list(pool.map(_ready, [1.0] * PROCESSES))
+    together = context.Barrier(PROCESSES)
+    with ProcessPoolExecutor(PROCESSES, context, initializer=_prepare, initargs=(together,)) as pool:
         for view, conditional in ways:
             _set_count(view, pk)
-            start = time.time() + START
-            args = (view, pk, conditional, start, start + seconds)
-            futures = [pool.submit(_process, *args) for _ in range(PROCESSES)]
+            futures = [pool.submit(_process, view, pk, conditional, seconds) for _ in range(PROCESSES)]
             counts = sum((future.result() for future in futures), Counter())
             counts["lost"] = counts["acknowledged"] - _count(view, pk)
             found[view, conditional] = counts
     return found
 
 
-def _prepare() -> None:
+def _prepare(together: Barrier) -> None:
     import django
 
+    global _together
+    _together = together
     django.setup()
 
 
-def _ready(seconds: float) -> None:
-    # long enough that every process takes one of these
-    time.sleep(seconds)
-
-
-def _process(view: str, pk: int, conditional: bool, start: float, end: float) -> Counter[str]:
+def _process(view: str, pk: int, conditional: bool, seconds: float) -> Counter[str]:
+    _together.wait(PATIENCE)
     counts: list[Counter[str]] = []
+    end = time.monotonic() + seconds
 
     def work() -> None:
-        counts.append(_count_up(view, pk, conditional=conditional, start=start, end=end))
+        counts.append(_count_up(view, pk, conditional=conditional, end=end))
 
     threads = [threading.Thread(target=work) for _ in range(THREADS)]
     for thread in threads:
@@ -71,15 +74,14 @@ def _process(view: str, pk: int, conditional: bool, start: float, end: float) ->
     return sum(counts, Counter())
 
 
-def _count_up(view: str, pk: int, *, conditional: bool, start: float, end: float) -> Counter[str]:
+def _count_up(view: str, pk: int, *, conditional: bool, end: float) -> Counter[str]:
     from django.db import connection
 
     from .calls import call
 
     counts: Counter[str] = Counter()
     path = f"/{view}/{pk}/"
-    time.sleep(max(0.0, start - time.time()))
-    while time.time() < end:
+    while time.monotonic() < end:
         seen = call("GET", path)
         if seen.status != 200:
             counts["failed"] += 1
@@ -105,7 +107,7 @@ def _count(view: str, pk: int) -> int:
     return int(_rows(view).values_list("count", flat=True).get(pk=pk))
 
 
-def _rows(view: str):
+def _rows(view: str) -> QuerySet[Any]:
     from .app.models import Guarded, Plain
 
     return (Guarded if view == "guarded" else Plain)._base_manager.all()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-__all__ = ["VENDORS", "Database", "Missing"]
+__all__ = ["VENDORS", "Database", "Missing", "pooled"]
 
 VARIABLE = "CONCORD_BENCH_DATABASE"
 POSTGRESQL = {
@@ -85,6 +85,17 @@ def _named(settings: dict[str, Any]) -> Iterator[None]:
         yield
     finally:
         del os.environ[VARIABLE]
+
+
+def pooled() -> None:
+    """Let this process take its connections from a pool, as a server under ASGI should.
+
+    Django gives each request a thread of its own there, and a connection that stays open stays behind.
+    """
+    settings = json.loads(os.environ[VARIABLE])
+    if settings["ENGINE"].endswith("postgresql"):
+        settings |= {"CONN_MAX_AGE": 0, "OPTIONS": {"pool": {"min_size": 4, "max_size": 32}}}
+        os.environ[VARIABLE] = json.dumps(settings)
 
 
 VENDORS: dict[str, Callable[[], AbstractContextManager[Database]]] = {

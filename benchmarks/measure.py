@@ -114,11 +114,13 @@ def interleave(ways: Mapping[str, Callable[[], float]], *, seconds: float, per_r
             gc.enable()
         if number >= WARM_UP:
             for name in names:
-                times[name].append(
-                    quantiles(taken[name], n=4, method="inclusive")[0] if per_round > 1 else taken[name][0]
-                )
+                times[name].append(_lower_quartile(taken[name]))
         number += 1
     return Rounds(times)
+
+
+def _lower_quartile(figures: Sequence[float]) -> float:
+    return quantiles(figures, n=4, method="inclusive")[0] if len(figures) > 1 else figures[0]
 
 
 def row(

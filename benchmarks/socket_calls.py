@@ -22,8 +22,8 @@ __all__ = ["run"]
 TOPIC = "websocket calls, 20 sockets"
 SOCKETS = 20
 ROUNDS = 5
-BARS = {"djangochannelsrestframework": Bar(2, at_least=True), "HTTP": Bar(1, at_least=True)}
-OURS = "drf-concord"
+OURS, HTTP = "drf-concord", "the view over HTTP (ASGI)"
+BARS = {"djangochannelsrestframework": Bar(2, at_least=True), HTTP: Bar(1, at_least=True)}
 FRAMES = {
     "retrieve": '{{"action":"retrieve",{model}"pk":{pk},"request_id":1}}',
     "patch": '{{"action":"patch",{model}"pk":{pk},"request_id":1,"data":{{"text":"{text}"}}}}',
@@ -37,7 +37,7 @@ def run(database: Database, seconds: float) -> list[Row]:
         fleets = {
             OURS: running.fleet("/live/", SOCKETS),
             "djangochannelsrestframework": running.fleet("/observed/", SOCKETS),
-            "HTTP": HttpFleet(running.port, SOCKETS),
+            HTTP: HttpFleet(running.port, SOCKETS),
         }
         turn = seconds / len(FRAMES) / len(fleets) / (ROUNDS + 1)
         for action in FRAMES:

@@ -17,6 +17,9 @@ from urllib.parse import parse_qs
 import django
 import uvicorn
 
+from ..databases import pooled
+
+pooled()
 django.setup()
 
 from asgiref.sync import sync_to_async  # noqa: E402

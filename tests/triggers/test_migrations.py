@@ -40,7 +40,8 @@ class Novel(Book):
 class Step:
     """A change of the models, the operations that make it, and what is true afterwards.
 
-    ``anew`` says where a new epoch begins: a write could have passed unseen.
+    ``first`` are operations of a migration before it, and ``anew`` says where a new epoch begins: a write
+    could have passed unseen.
     """
 
     old: str
@@ -52,6 +53,7 @@ class Step:
     shelf: str = "shop.Shelf"
     books: str = "books"
     anew: tuple[str, ...] = ()
+    first: str = ""
 
 
 BOOK = MODELS[MODELS.index("class Book") :]
@@ -104,7 +106,8 @@ STEPS = {
     "rename the model": Step(
         BOOK,
         BOOK.partition("class Novel")[0].replace("Book", "Tome"),
-        'migrations.DeleteModel("Novel"), migrations.RenameModel("Book", "Tome")',
+        'migrations.RenameModel("Book", "Tome")',
+        first='migrations.DeleteModel("Novel")',  # Django cannot rename a model that has children
         write="UPDATE shop_tome SET title = 'z'",
         label="shop.Tome",
         anew=BOTH,  # a change recorded under the old name is not one of the new
@@ -188,10 +191,14 @@ def start(lab: Lab) -> Any:
 @pytest.mark.parametrize("name", STEPS)
 def test_a_migration_goes_through_and_capture_works_afterwards(name: str, lab: Lab) -> None:
     start(lab)
-    step, epoch = STEPS[name], lab.epoch()
+    step = STEPS[name]
     assert step.old in MODELS
     lab.write(MODELS.replace(step.old, step.new))
+    if step.first:
+        lab.step(step.first)
+        lab.migrate()
     lab.step(step.operations)
+    epoch = lab.epoch()
 
     lab.migrate()
 
