@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
-from django.db import DEFAULT_DB_ALIAS, OperationalError, connection, connections, transaction
+from django.db import DEFAULT_DB_ALIAS, connection, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from drf_concord import attempts, locks, rows
+from drf_concord import locks, rows
 from drf_concord.models import Change, Lock, Log
 from drf_concord.protocol.claims import Claim
 from drf_concord.protocol.errors import Busy, ObjectLocked
@@ -224,13 +224,6 @@ def test_a_row_is_waited_for_as_long_as_it_takes_where_no_time_is_set(settings: 
     assert call.result()
 
 
-def test_only_waiting_is_busy() -> None:
-    with pytest.raises(OperationalError), attempts.waiting():
-        raise OperationalError("disk I/O error")
-    with pytest.raises(Busy), attempts.waiting():
-        raise OperationalError("database is locked")
-
-
 # --------------------------------------------------------------------- what a flush takes
 
 
@@ -257,8 +250,8 @@ def _connected(self: Any) -> None:
 
 
 @pytest.fixture
-def other(tmp_path: Path, transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A second database under an alias of its own."""
+def strange(tmp_path: Path, transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A second database under an alias of its own, empty."""
     alias = "other"
     # Django's test cases let no alias connect that was not there when they began.
     monkeypatch.setattr(BaseDatabaseWrapper, "ensure_connection", _connected)
@@ -270,12 +263,18 @@ def other(tmp_path: Path, transactional_db: None, monkeypatch: pytest.MonkeyPatc
     }
     connections.settings[alias] = settings
     try:
-        call_command("migrate", database=alias, verbosity=0)
         yield alias
     finally:
         connections[alias].close()
         del connections.settings[alias]
         delattr(connections._connections, alias)  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def other(strange: str) -> str:
+    """A second database with the tables of the project."""
+    call_command("migrate", database=strange, verbosity=0)
+    return strange
 
 
 def test_each_database_has_rows_locks_and_names_of_its_own(other: str) -> None:
@@ -327,3 +326,12 @@ def test_a_request_in_a_transaction_claims_every_database_that_has_one(other: st
 
         with pytest.raises(Busy):
             Call(second).result()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_database_without_our_tables_is_left_alone(strange: str) -> None:
+    with transaction.atomic(using=strange), connections[strange].cursor() as cursor:
+        rows.claim_open_transactions()
+        cursor.execute("CREATE TABLE theirs (id integer)")
+    with connections[strange].cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM theirs")

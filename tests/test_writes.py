@@ -170,10 +170,12 @@ def test_a_refusal_from_within_rolls_back(item: models.Item) -> None:
 
 
 def test_a_dry_run_that_rolls_itself_back_is_let_through(item: models.Item) -> None:
+    taken(item, by="1")
+
     def perform(obj: Any) -> str:
         write_text("tried")(obj)
-        assert writes.settle(obj, using="default")
         transaction.set_rollback(True)
+        assert writes.settle(obj, using="default")
         return "tried"
 
     assert gate(item, perform, actor=ADA, operation="try") == "tried"
@@ -183,6 +185,7 @@ def test_a_dry_run_that_rolls_itself_back_is_let_through(item: models.Item) -> N
         assert gate(item, perform, actor=ADA, operation="try") == "tried"
         item.save()
     assert models.Item.objects.get().text == "first"
+    assert Lock.objects.get().mode == "hold"
 
 
 # ----------------------------------------------------------------- what databases refuse to lock
@@ -339,58 +342,12 @@ def test_a_many_to_many_moves_the_tag_that_is_answered(item: models.Item) -> Non
 # ------------------------------------------------------------------ when the database refuses
 
 
-class Fault(Exception):
-    def __init__(self, sqlstate: str) -> None:
-        self.sqlstate = sqlstate
-
-
-def failing(sqlstate: str, times: int, tries: list[int]) -> Any:
-    def attempt() -> str:
-        tries.append(1)
-        if len(tries) <= times:
-            raise OperationalError("failed") from Fault(sqlstate)
-        return "done"
-
-    return attempt
-
-
-@pytest.mark.parametrize("sqlstate", ["40001", "40P01"])
-def test_a_serialization_failure_is_tried_again(sqlstate: str) -> None:
-    tries: list[int] = []
-
-    assert writes.run(failing(sqlstate, 3, tries), using="default", conditional=False) == "done"
-    assert len(tries) == 4
-
-
-def test_in_the_end_it_is_busy_and_says_when_to_come_again() -> None:
-    tries: list[int] = []
-    with pytest.raises(Busy) as caught:
-        writes.run(failing("40001", 9, tries), using="default", conditional=True)
-
-    assert len(tries) == 4
-    assert caught.value.retry_after == 1
-
-
-@pytest.mark.parametrize(("conditional", "error"), [(True, VersionMismatch), (False, Busy)])
-def test_inside_a_transaction_there_is_no_second_attempt(conditional: bool, error: type[Exception]) -> None:
-    tries: list[int] = []
-    with transaction.atomic(), pytest.raises(error):
-        writes.run(failing("40001", 1, tries), using="default", conditional=conditional)
-
-    assert len(tries) == 1
-
-
-def test_what_no_other_writer_caused_is_raised_as_it_is() -> None:
-    with pytest.raises(OperationalError):
-        writes.run(failing("57P01", 9, []), using="default", conditional=False)
-
-
 @pytest.mark.parametrize("error", [IntegrityError, OperationalError])
 def test_what_fails_after_the_commit_is_not_done_twice(item: models.Item, error: type[Exception]) -> None:
     performed = []
 
     def fail() -> None:
-        raise error("UNIQUE constraint failed") from Fault("40001")
+        raise error("UNIQUE constraint failed")
 
     def perform(obj: Any) -> None:
         performed.append(1)

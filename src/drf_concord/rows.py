@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from django.db import connections, transaction
+from django.db import OperationalError, connections, transaction
 from django.utils.crypto import get_random_string
 
 from .attempts import note_commit, waiting
@@ -242,10 +242,14 @@ def claim_open_transactions() -> None:
     With ATOMIC_REQUESTS the transaction begins before the first read of the request, and SQLite refuses at
     once to raise a read lock to a write lock when somebody else has written in between.
     """
-    with waiting():
-        for connection in connections.all(initialized_only=True):
-            if connection.vendor == "sqlite" and connection.in_atomic_block:
-                _claim_sqlite(connection, current_actor())
+    for connection in connections.all(initialized_only=True):
+        if connection.vendor == "sqlite" and connection.in_atomic_block:
+            try:
+                with waiting():
+                    _claim_sqlite(connection, current_actor())
+            except OperationalError as error:
+                if "no such table" not in str(error):  # a database of others, without our tables
+                    raise
 
 
 def _claim_sqlite(connection: BaseDatabaseWrapper, actor: Actor) -> None:

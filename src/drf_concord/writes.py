@@ -97,10 +97,10 @@ def write(
         ConcordError: as ``check``; Busy when the database did not get to it; Conflict when a constraint says
             that something was written at the same time.
     """
-    verify_once(using)
 
     def attempt() -> R:
         with rows.enter(model, pk, using=using, actor=intent.actor, first=first) as entry:
+            verify_once(using)
             obj = fetch()
             try:
                 check(intent, entry, current(obj, entry.now))
@@ -124,10 +124,10 @@ def create(actor: rows.Actor, *, model: type[Model], using: str, perform: Callab
     Raises:
         Conflict: a constraint says that the same was created at the same time.
     """
-    verify_once(using)
 
     def attempt() -> R:
         with rows.enter(model, using=using, actor=actor):
+            verify_once(using)
             return perform()
 
     return run(attempt, using=using, conditional=False)

@@ -21,9 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # an import must work without these: no settings, and no path to the sources
 CLEAN = {
-    name: value
-    for name, value in os.environ.items()
-    if name not in {"DJANGO_SETTINGS_MODULE", "PYTHONPATH"}
+    name: value for name, value in os.environ.items() if name not in {"DJANGO_SETTINGS_MODULE", "PYTHONPATH"}
 }
 
 

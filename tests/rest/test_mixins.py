@@ -8,7 +8,7 @@ import threading
 from typing import Any
 
 import pytest
-from django.db import connection, connections
+from django.db import OperationalError, connection, connections
 from django.db.models import Count
 from django.db.models.signals import post_save
 from django.test import override_settings
@@ -21,6 +21,7 @@ from rest_framework.validators import UniqueValidator
 
 from drf_concord.rest import mixins as ours
 from drf_concord.rest import viewsets
+from drf_concord.rest.serializers import ETagField
 from tests.app.models import Event, Folder, Item, Keyed, Pair, Slugged, Tag, Texted
 from tests.app.urls import urlpatterns as app_patterns
 
@@ -72,6 +73,13 @@ class SilentView(ItemView):
 class ManyView(ItemView):
     """Creates several at once."""
 
+    class serializer_class(serializers.ModelSerializer):
+        etag = ETagField()
+
+        class Meta:
+            model = Item
+            fields = ["id", "etag", "text", "tags"]
+
     def get_serializer(self, *args: Any, **kwargs: Any) -> Any:
         if isinstance(kwargs.get("data"), list):
             kwargs["many"] = True
@@ -116,7 +124,7 @@ class NestedSerializer(serializers.ModelSerializer):
         items = validated_data.pop("items", None)
         folder = super().update(folder, validated_data)
         if items is not None:
-            folder.items.all().delete()
+            Item.objects.filter(folder=folder).delete()
             for item in items:
                 Item.objects.create(folder=folder, **item)
         return folder
@@ -337,6 +345,24 @@ def test_a_patch_does_not_revert_what_was_written_meanwhile(
     assert response.json()["notes"] == "theirs"
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_second_attempt_begins_with_the_row_again(api: APIClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    item = Item.objects.create(text="one", notes="n")
+    attempts: list[str] = []
+
+    def perform_update(self: Any, serializer: Any) -> None:
+        attempts.append(serializer.instance.notes)
+        serializer.save(notes="of the attempt")
+        if len(attempts) == 1:
+            cause = Exception()
+            cause.sqlstate = "40001"  # type: ignore[attr-defined]
+            raise OperationalError from cause
+
+    monkeypatch.setattr(ItemView, "perform_update", perform_update, raising=False)
+    assert patch(api, f"/item/{item.pk}/", {"text": "two"}).status_code == 200
+    assert attempts == ["n", "n"]
+
+
 def test_a_conditional_patch_is_checked_on_the_locked_row(
     api: APIClient, item: Item, at_the_gate: AtTheGate
 ) -> None:
@@ -421,10 +447,14 @@ def test_a_hook_that_saves_nothing_by_itself(api: APIClient, item: Item) -> None
 
 
 def test_several_objects_created_at_once(api: APIClient) -> None:
-    response = api.post("/several/", [{"text": "a"}, {"text": "b"}], format="json")
+    red = Tag.objects.create(name="red")
+    bodies = [{"text": "a", "tags": [red.pk]}, {"text": "b", "tags": []}]
+    response = api.post("/several/", bodies, format="json")
     assert response.status_code == 201
     assert [i["text"] for i in response.json()] == ["a", "b"]
     assert "ETag" not in response
+    for row in response.json():
+        assert patch(api, f"/several/{row['id']}/", {}, row["etag"]).status_code == 200
 
 
 def test_create_without_a_model_or_a_queryset(api: APIClient) -> None:
