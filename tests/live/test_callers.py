@@ -287,6 +287,41 @@ def test_what_a_view_puts_on_its_user_ends_with_the_call(ada: User) -> None:
         assert "x" not in user._state.fields_cache
 
 
+class Stashing(BaseAuthentication):
+    """Leaves something on both requests, as classes do that know a key's organisation."""
+
+    def authenticate(self, request: Any) -> Any:
+        user = User.objects.get(username="ada")
+        request.organisation = user.last_name
+        request._request.owner = user
+        return user, "key"
+
+
+def test_what_a_class_leaves_on_the_request_is_there_at_every_call(ada: User) -> None:
+    by, view = caller(), view_of(Stashing)
+
+    for name in ("", "Lovelace"):
+        for _ in range(2):
+            request = call(by, view)
+            assert request.organisation == name
+            assert request._request.owner == ada
+            assert not hasattr(request.owner, "seen")
+            request.owner.seen = True
+        User.objects.update(last_name="Lovelace")
+        by.refresh()
+
+
+def test_headers_of_the_first_call_are_not_taken_for_what_a_class_left(ada: User) -> None:
+    by = caller(basic())
+    call(by, BASIC)
+
+    request = http_request(by, path="/", query={}, headers={"If-Match": "1"})
+    view = build(BASIC, request, action="list", kwargs={})
+    admit(view)
+
+    assert view.request.headers["If-Match"] == "1"
+
+
 def test_a_caller_is_not_copied_with_a_request(ada: User) -> None:
     by = caller(user=ada)
 

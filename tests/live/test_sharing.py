@@ -437,6 +437,37 @@ def test_a_user_who_carries_more_than_his_row(people: People) -> None:
     check(view, people, CONNECTION)
 
 
+class Leaving(BaseAuthentication):
+    """Puts something on the request, which is kept for the socket with the user."""
+
+    def authenticate(self, request: Any) -> Any:
+        request.team = request.headers["X-Team"]
+        return User.objects.get(username="ada"), None
+
+
+def test_an_authentication_that_leaves_something_on_the_request(people: People) -> None:
+    view = showing(lambda v: getattr(v.request, "team", None))
+    view.authentication_classes = [Leaving]
+
+    check(view, people, CONNECTION)
+    by = people.caller("ada")
+    for _ in range(2):
+        request = views.http_request(by, path="/items/", query={})
+        assert evaluated(view, request)[0][0]["shown"] == "ada phone"
+
+
+def test_a_request_that_is_no_socket_s(people: People, rf: Any) -> None:
+    request = rf.get("/items/")
+    request.user = AnonymousUser()
+
+    result, level = evaluate(
+        ByInitial, request, action="list", kwargs={}, work=rows, user=people.ada, auth=None
+    )
+
+    assert [row["text"] for row in result] == ["ada"]
+    assert level is CONNECTION
+
+
 def test_another_model_as_the_user_may_have_the_same_key(people: People) -> None:
     class Device(BaseAuthentication):
         def authenticate(self, request: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth import SESSION_KEY
@@ -16,7 +16,7 @@ from rest_framework.exceptions import APIException, AuthenticationFailed
 from rest_framework.request import Request
 
 from .accounts import carried, copied, nobody, row_of, unwrapped, user_of
-from .requests import header_meta, http_request
+from .requests import attributes, header_meta, http_request
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -33,8 +33,12 @@ class _Kept:
     user: Any = None
     auth: Any = None
     error: AuthenticationFailed | None = None
+    left: tuple[Mapping[str, Any], Mapping[str, Any]] = ({}, {})  # what it set on the requests
 
-    def answer(self) -> tuple[Any, Any]:
+    def answer(self, request: Request) -> tuple[Any, Any]:
+        for holder, left in zip((request, request._request), self.left, strict=True):
+            for name, value in left.items():
+                setattr(holder, name, copied(value))
         if self.error is not None:
             raise self.error.with_traceback(None)
         user = copied(self.user)
@@ -60,17 +64,19 @@ class _Kept:
             and not type(self.auth)._base_manager.filter(pk=self.auth.pk).exists()
         ):
             return None
-        return _Kept(self.authenticator, self.path, row, self.auth)
+        return replace(self, user=row)
 
     def _asked_again(self, caller: Caller) -> _Kept | None:
         request = Request(http_request(caller, path=self.path, query={}))
+        before = _left_on(request)
         try:
             found = self.authenticator.asked.authenticate(self.authenticator, request)
         except APIException:
             return None
         if found is None or _pk(found[0]) != _pk(self.user):
             return None
-        return _Kept(self.authenticator, self.path, *found)
+        user, auth = found
+        return replace(self, user=user, auth=auth, left=_new(before, _left_on(request)))
 
 
 @dataclass(eq=False)
@@ -142,10 +148,10 @@ class Caller:
         asked: Any = authenticator.asked
         with self._lock:  # calls that come at once wait for the first, instead of hashing each
             kept = self._kept.get(asked) or self._ask(asked, authenticator, request)
-        return kept if kept is None or isinstance(kept, tuple) else kept.answer()
+        return kept if kept is None or isinstance(kept, tuple) else kept.answer(request)
 
     def _ask(self, asked: Any, authenticator: Any, request: Request) -> _Kept | tuple[Any, Any] | None:
-        own = request._request.user
+        own, before = request._request.user, _left_on(request)
         kept = _Kept(authenticator, request._request.path)
         try:
             found: tuple[Any, Any] | None = asked.authenticate(authenticator, request)
@@ -157,6 +163,7 @@ class Caller:
             if found is None or found[0] is own:  # the scope's user, who is refreshed as such
                 return found
             kept.user, kept.auth = found
+        kept.left = _new(before, _left_on(request))
         self._kept[asked] = kept
         return kept
 
@@ -205,6 +212,18 @@ class _KeptAuthentication:
 
 def _pk(user: Any) -> Any:
     return getattr(user, "pk", None)
+
+
+def _left_on(request: Request) -> list[dict[str, Any]]:
+    return [attributes(holder) for holder in (request, request._request)]
+
+
+def _new(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> Any:
+    """Return what has been set meanwhile."""
+    return tuple(
+        {name: value for name, value in now.items() if then.get(name, then) is not value}
+        for then, now in zip(before, after, strict=True)
+    )
 
 
 def kept_classes(classes: Iterable[Any]) -> list[Any]:

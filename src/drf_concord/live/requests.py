@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlencode
@@ -12,6 +13,8 @@ from django.urls import Resolver404, resolve
 from django.utils.functional import cached_property
 from rest_framework.exceptions import ParseError
 
+from .accounts import LAZY
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -19,12 +22,20 @@ if TYPE_CHECKING:
 
     from .callers import Caller
 
-__all__ = ["JSON", "SocketRequest", "header_meta", "http_request", "query_string"]
+__all__ = ["JSON", "SocketRequest", "attributes", "header_meta", "http_request", "query_string"]
 
 SCHEMES = {"ws": "http", "wss": "https"}
 JSON = "application/json"
 OF_THE_CALL = ("REQUEST_METHOD", "QUERY_STRING", "SCRIPT_NAME", "PATH_INFO")
 OF_THE_BODY = (b"content-type", b"content-length")
+
+OF_DRF = frozenset({
+    "kwargs", "headers", "format_kwarg", "_negotiator",
+    "accepted_renderer", "accepted_media_type", "version", "versioning_scheme", "_parsed_accept_list",
+    "user", "auth", "_user", "_auth", "_authenticator", "_data", "_files", "_full_data", "_stream",
+    "_match", "_post", "_body", "_read_started", "csrf_processing_done", "csrf_cookie_needs_update",
+})  # fmt: skip
+"""What DRF and Django set on a view and its requests while a caller is admitted."""
 
 
 class SocketRequest(ASGIRequest):
@@ -150,6 +161,20 @@ def _text(name: str, value: object) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)
+
+
+def attributes(holder: Any) -> dict[str, Any]:
+    """Return what projects have set on a view or a request; what DRF and Django set is left out."""
+    kind: Any = type(holder)
+    known = _known(kind)
+    return {name: value for name, value in vars(holder).items() if name not in known}
+
+
+@functools.lru_cache(maxsize=1024)
+def _known(cls: Any) -> frozenset[str]:
+    return OF_DRF.union(
+        n for base in cls.__mro__ for n, value in vars(base).items() if isinstance(value, LAZY)
+    )
 
 
 def scheme_of(scope: Mapping[str, Any]) -> str:

@@ -18,9 +18,8 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 from rest_framework.viewsets import ViewSetMixin
 
-from .accounts import LAZY
 from .callers import Caller, kept_classes
-from .requests import SocketRequest, http_request
+from .requests import SocketRequest, attributes, http_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -32,14 +31,6 @@ __all__ = ["Caller", "SocketRequest", "admit", "build", "http_request", "options
 
 ROUTED = ("name", "description", "suffix", "detail", "basename")
 """What a router gives a viewset, which may not have passed one."""
-
-OF_DRF = frozenset({
-    "kwargs", "headers", "format_kwarg", "_negotiator",
-    "accepted_renderer", "accepted_media_type", "version", "versioning_scheme", "_parsed_accept_list",
-    "user", "auth", "_user", "_auth", "_authenticator", "_data", "_files", "_full_data", "_stream",
-    "_match", "_post", "_body", "_read_started", "csrf_processing_done", "csrf_cookie_needs_update",
-})  # fmt: skip
-"""What DRF and Django themselves set on a view and its requests while a caller is admitted."""
 
 logger = logging.getLogger("drf_concord")
 
@@ -154,18 +145,8 @@ def stashes(view_class: type) -> bool:
 
 
 def _attributes(view: Any) -> dict[tuple[int, str], object]:
-    """Return what the view and its requests hold."""
-    found = {}
-    for number, holder in enumerate((view, view.request, view.request._request)):
-        kind: Any = type(holder)
-        known = OF_DRF | _lazy(kind)
-        found.update({(number, k): v for k, v in vars(holder).items() if k not in known})
-    return found
-
-
-@functools.lru_cache(maxsize=1024)
-def _lazy(cls: Any) -> frozenset[str]:
-    return frozenset(n for base in cls.__mro__ for n, value in vars(base).items() if isinstance(value, LAZY))
+    holders = enumerate((view, view.request, view.request._request))
+    return {(number, name): value for number, holder in holders for name, value in attributes(holder).items()}
 
 
 @contextmanager

@@ -58,7 +58,7 @@ def read(connection: BaseDatabaseWrapper) -> State:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT type, name, tbl_name, sql FROM sqlite_master"
-            " WHERE type = 'table' OR type = 'trigger' AND name GLOB 'concord_*'"
+            f" WHERE type = 'table' OR type = 'trigger' AND name GLOB 'concord_{'[0-9a-f]' * 16}_*'"
         )
         found = cursor.fetchall()
     triggers = {name: (table, sql) for kind, name, table, sql in found if kind == "trigger"}
