@@ -338,10 +338,11 @@ def test_the_number_of_rows_is_limited_also_within_the_hour() -> None:
             changes.check_position(early, using=USING)
 
 
-def test_marks_are_few() -> None:
-    for tick in range(300):
-        changes.prune(USING, now=HOUR + tick * 30 * SECOND)
-    assert 10 < Mark.objects.count() <= changes.MARKS + 2
+def test_marks_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(changes, "MARKS", 5)
+    for tick in range(50):
+        changes.prune(USING, now=HOUR + tick * HOUR // 20)
+    assert 3 < Mark.objects.count() <= 5 + 2
     assert Mark.objects.filter(pruned=True).count() == 1
 
 

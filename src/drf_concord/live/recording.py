@@ -149,7 +149,7 @@ class _Headers(HttpHeaders):
 
     def __getitem__(self, key: str) -> str:
         if key.lower() in self.record.free_headers:
-            return self.record.plain.headers[key]
+            return str(self.record.plain.META[f"HTTP_{key.upper()}"])  # else all headers are read for one
         return super().__getitem__(key)
 
     @property

@@ -15,10 +15,10 @@ from django.utils.crypto import get_random_string
 
 from ..models import Change, Log
 from . import postgresql, sqlite
-from .plan import Table, captured_models, plan
+from .plan import Columns, Table, captured_models, plan, present
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Iterator
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -47,11 +47,12 @@ def _vendor(connection: BaseDatabaseWrapper) -> ModuleType | None:
     return VENDORS.get(connection.vendor)
 
 
-def _tables(connection: BaseDatabaseWrapper, existing: Collection[str]) -> list[Table]:
-    """Return what is to be captured and is there: a table may be of another alias, or not migrated yet."""
-    if LOG not in existing:
+def _tables(connection: BaseDatabaseWrapper, columns: Columns) -> list[Table]:
+    """Return what is to be captured and is there."""
+    if LOG not in columns:
         return []
-    return [t for t in plan(connection) if t.name in existing and t.touched_tables <= set(existing)]
+    found = (present(table, columns) for table in plan(connection))
+    return [table for table in found if table is not None]
 
 
 def sql(using: str) -> list[str]:
@@ -61,7 +62,7 @@ def sql(using: str) -> list[str]:
     if vendor is None:
         return []
     state = vendor.read(connection)
-    statements = [s for t in _tables(connection, state.tables) for s in vendor.create(state, t)]
+    statements = [s for t in _tables(connection, state.columns) for s in vendor.create(state, t)]
     if not statements:
         return []
     epoch = f"UPDATE concord_log SET epoch = '{get_random_string(22)}'"
@@ -77,20 +78,20 @@ def problems(using: str) -> list[str]:
     state = vendor.read(connection)
     return [
         *vendor.settings_problems(connection),
-        *_astray(connection, state.tables),
+        *_astray(connection, state.columns),
         *(
             f"The {kind} trigger on table {table.name} ({table.label}) is {what}."
-            for table in _tables(connection, state.tables)
+            for table in _tables(connection, state.columns)
             for kind, what in vendor.compare(state, table)
         ),
     ]
 
 
-def _astray(connection: BaseDatabaseWrapper, existing: Collection[str]) -> Iterator[str]:
+def _astray(connection: BaseDatabaseWrapper, columns: Columns) -> Iterator[str]:
     """Say which tables are in a database where the log is not, and is not meant to be."""
-    if LOG not in existing and not router.allow_migrate_model(connection.alias, Change):
+    if LOG not in columns and not router.allow_migrate_model(connection.alias, Change):
         for table in plan(connection):
-            if table.name in existing and table.recorded:
+            if table.name in columns and table.recorded:
                 yield (
                     f"Table {table.name} ({table.label}) is in database {connection.alias!r} and the log is"
                     " not: changes of it are not recorded."
@@ -114,7 +115,7 @@ def install(using: str) -> bool:
     for statement in vendor.prepare(connection):
         with connection.cursor() as cursor:
             cursor.execute(statement)
-    unseen: bool = vendor.install(connection, _tables(connection, vendor.read(connection).tables))
+    unseen: bool = vendor.install(connection, _tables(connection, vendor.read(connection).columns))
     _verified.add(using)
     return unseen
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Column",
+    "Columns",
     "Table",
     "Touch",
     "account_labels",
@@ -29,15 +30,19 @@ __all__ = [
     "known_names",
     "moved_by_others",
     "plan",
+    "present",
 ]
+
+Columns = dict[str, dict[str, str]]
+"""What a database has: for each table its columns, and the type of each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column, and its type in the database's words."""
+    """A column, and its type in the database's words, once that is known."""
 
     name: str
-    type: str
+    type: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,16 +129,38 @@ def _account_labels(user_label: str) -> frozenset[str]:
 
 
 def plan(connection: BaseDatabaseWrapper) -> list[Table]:
-    """Return every table to be captured on a database, touching tables included."""
+    """Return every table to be captured on a database, touching tables included, as the code has them."""
     alias = connection.alias
     tables: dict[str, Table] = {}
     for model in captured_models():
         if not router.allow_migrate_model(alias, model):
             continue
-        for table in _tables_of(model, connection):
+        for table in _tables_of(model):
             known = tables.get(table.name)
             tables[table.name] = table if known is None else _merge(known, table)
     return sorted(tables.values(), key=lambda t: t.name)
+
+
+def present(table: Table, columns: Columns) -> Table | None:
+    """Return what there is of a table in a database; None when there is nothing to capture.
+
+    The code may be ahead of the database, or behind it: of an app that is not migrated yet, or was migrated
+    back. A trigger that named a column which is not there would stop every write.
+    """
+    own = columns.get(table.name, {})
+    if table.pk.name not in own or (table.version and table.version not in own):
+        return None
+    touches = tuple(
+        touch
+        for touch in table.touches
+        if touch.column in own and {touch.key, touch.version} <= columns.get(touch.target, {}).keys()
+    )
+    return replace(
+        table,
+        columns=tuple(Column(c.name, own[c.name]) for c in table.columns if c.name in own),
+        routes=tuple(Column(c.name, own[c.name]) for c in table.routes if c.name in own),
+        touches=touches,
+    )
 
 
 def _merge(one: Table, other: Table) -> Table:
@@ -142,28 +169,28 @@ def _merge(one: Table, other: Table) -> Table:
     return replace(main, touches=tuple(dict.fromkeys((*main.touches, *extra.touches))))
 
 
-def _tables_of(model: type[models.Model], connection: BaseDatabaseWrapper) -> Iterator[Table]:
+def _tables_of(model: type[models.Model]) -> Iterator[Table]:
     home = _home(model)
     if home is None:
-        yield _table(model, connection)
+        yield _table(model)
         return
     # One object, one version: the other tables of an inheriting model move the row that has the column.
     link = _key_of_home(model, home)
     if link is None:
         return
     part = [] if home is model else [_touch(link.column, home, _column_of_pk(home), None)]
-    yield _table(model, connection, *part, recorded=home is model)
+    yield _table(model, *part, recorded=home is model)
     if link.primary_key:
         for field in model._meta.local_many_to_many:
             through: Any = field.remote_field.through
             source = through._meta.get_field(field.m2m_field_name())
             touch = _touch(source.column, home, _column_of_pk(home), field.name)
-            yield _table(through, connection, touch, recorded=False)
+            yield _table(through, touch, recorded=False)
     for field in _touching(model):
         target, via = _home(field.related_model), field.remote_field.get_accessor_name() or field.name
         if target is not None and (key := _key_column(field, target)) is not None:
             touch = _touch(field.column, target, key, via)
-            yield _table(field.model, connection, touch, recorded=False)
+            yield _table(field.model, touch, recorded=False)
 
 
 def _home(model: type[models.Model]) -> type[models.Model] | None:
@@ -209,9 +236,7 @@ def _touch(column: str, target: type[models.Model], key: str, via: str | None) -
     return Touch(column, target._meta.db_table, key, version.column, via)
 
 
-def _table(
-    model: type[models.Model], connection: BaseDatabaseWrapper, *touches: Touch, recorded: bool = True
-) -> Table:
+def _table(model: type[models.Model], *touches: Touch, recorded: bool = True) -> Table:
     meta: Any = model._meta
     version = version_field(model)
     local = version is not None and version.model is model
@@ -219,10 +244,10 @@ def _table(
     return Table(
         label=meta.label,
         name=meta.db_table,
-        pk=_column(meta.pk, connection),
+        pk=Column(meta.pk.column),
         version=version.column if version is not None and local else None,
-        columns=tuple(_column(f, connection) for f in own if f.db_type(connection)),
-        routes=tuple(_column(f, connection) for f in _routes(model)),
+        columns=tuple(Column(f.column) for f in own if f.column),
+        routes=tuple(Column(f.column) for f in _routes(model)),
         touches=touches,
         recorded=recorded,
     )
@@ -238,10 +263,6 @@ def _routes(model: type[models.Model]) -> list[Any]:
     if declared is None:
         return [f for f in fields if f.is_relation and not f.primary_key]
     return [f for f in fields if f.column in declared or f.name in declared]
-
-
-def _column(field: Any, connection: BaseDatabaseWrapper) -> Column:
-    return Column(field.column, field.db_type(connection) or "")
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import OperationalError, transaction
 
-from .plan import Column, Table, Touch
+from .plan import Column, Columns, Table, Touch
 from .plpgsql import EVENTS, NEW_EPOCH, bodies, quote, suspended_bodies, text
 
 if TYPE_CHECKING:
@@ -39,9 +39,11 @@ UNSEEING = ("missing", "disabled")
 """States of a trigger in which a write passes it unseen."""
 
 OURS = "'^concord_[0-9a-f]{16}_[a-z_]+$'"
-TABLES = """
-SELECT c.relname, n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p') AND pg_table_is_visible(c.oid)
+COLUMNS = """
+SELECT c.relname, n.nspname, a.attname, format_type(a.atttypid, a.atttypmod)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
+WHERE c.relkind IN ('r', 'p') AND n.nspname = ANY (current_schemas(false)) AND pg_table_is_visible(c.oid)
+  AND a.attnum > 0 AND NOT a.attisdropped
 """
 FUNCTIONS = f"""
 SELECT n.nspname, p.proname, p.prosrc, obj_description(p.oid, 'pg_proc')
@@ -91,22 +93,22 @@ class State:
     """What there is in a database, in the schemas of its search path; names of schemas are quoted."""
 
     log: str
+    columns: Columns
     schemas: dict[str, str]
     places: Places
     functions: dict[tuple[str, str], Function]
     triggers: dict[tuple[str, str], Trigger]
 
-    @property
-    def tables(self) -> Collection[str]:
-        """The tables there are."""
-        return self.schemas.keys()
-
 
 def read(connection: BaseDatabaseWrapper) -> State:
     """Return what there is."""
+    columns: Columns = {}
+    schemas: dict[str, str] = {}
     with connection.cursor() as cursor:
-        cursor.execute(TABLES)
-        schemas = {table: quote(schema) for table, schema in cursor.fetchall()}
+        cursor.execute(COLUMNS)
+        for table, schema, column, kind in cursor.fetchall():
+            schemas[table] = quote(schema)
+            columns.setdefault(table, {})[column] = kind
         cursor.execute(FUNCTIONS)
         functions = {
             (quote(schema), name): Function(body, about) for schema, name, body, about in cursor.fetchall()
@@ -118,7 +120,7 @@ def read(connection: BaseDatabaseWrapper) -> State:
             triggers[place, name] = Trigger(place, name, enabled in "OA", kind, visible, function_place)
     places = Places({table: f"{schema}.{quote(table)}" for table, schema in schemas.items()})
     log = places.log = schemas.get("concord_change", '"public"')
-    return State(log, schemas, places, functions, triggers)
+    return State(log, columns, schemas, places, functions, triggers)
 
 
 def _name(table: Table, kind: str) -> str:
@@ -154,7 +156,7 @@ def _trigger(state: State, table: Table, kind: str) -> str:
     function, _, event = EVENTS[kind]
     place = state.places[table.name]
     return (
-        f"CREATE TRIGGER {_name(table, kind)} {event.format(place)}"
+        f"CREATE OR REPLACE TRIGGER {_name(table, kind)} {event.format(place)}"
         f" EXECUTE FUNCTION {state.schemas[table.name]}.{_name(table, function)}()"
     )
 
@@ -180,10 +182,10 @@ def _described(about: str) -> Table:
     return Table(
         label=told["label"],
         name=told["name"],
-        pk=Column(told["pk"], ""),
+        pk=Column(told["pk"]),
         version=told["version"],
         columns=(),
-        routes=tuple(Column(name, "") for name in told["routes"]),
+        routes=tuple(Column(name) for name in told["routes"]),
         touches=tuple(Touch(*touch) for touch in told["touches"]),
         recorded=told["recorded"],
     )
@@ -264,8 +266,6 @@ def _put_triggers(connection: BaseDatabaseWrapper, table: Table) -> bool:
         for kind, _ in differences:
             name, form = _name(table, kind), EVENTS[kind][1]
             trigger = state.triggers.get((place, name))
-            if trigger is not None and trigger.type != form:
-                cursor.execute(f"DROP TRIGGER {name} ON {place}")
             if trigger is None or trigger.type != form:
                 cursor.execute(_trigger(state, table, kind))
             elif not trigger.enabled:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-    from .plan import Column, Table, Touch
+    from .plan import Column, Columns, Table, Touch
 
 __all__ = [
     "State",
@@ -42,27 +42,31 @@ OPERATIONS = ("insert", "update", "delete")
 INTO = "INSERT INTO concord_change (nonce, model, pk, op, version, previous, columns, routes, actor, at)"
 ACTOR = "(SELECT actor FROM concord_log)"
 ABOUT = re.compile(r"BEGIN /\* (.+) \*/\n")
+OURS = re.compile(r"concord_[0-9a-f]{16}_(insert|update|delete)(_watch)?")
 WATCH = "_watch"
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What there is in a database: tables, and triggers of ours by name as (table, statement)."""
+    """What there is in a database: columns, and triggers of ours by name as (table, statement)."""
 
-    tables: frozenset[str]
+    columns: Columns
     triggers: dict[str, tuple[str, str]]
 
 
 def read(connection: BaseDatabaseWrapper) -> State:
     """Return what there is."""
+    columns: Columns = {}
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT type, name, tbl_name, sql FROM sqlite_master"
-            f" WHERE type = 'table' OR type = 'trigger' AND name GLOB 'concord_{'[0-9a-f]' * 16}_*'"
+            "SELECT m.name, c.name, c.type FROM sqlite_master m, pragma_table_xinfo(m.name) c"
+            " WHERE m.type = 'table'"
         )
-        found = cursor.fetchall()
-    triggers = {name: (table, sql) for kind, name, table, sql in found if kind == "trigger"}
-    return State(frozenset(name for kind, name, *_ in found if kind == "table"), triggers)
+        for table, column, kind in cursor.fetchall():
+            columns.setdefault(table, {})[column] = kind
+        cursor.execute("SELECT name, tbl_name, sql FROM sqlite_master WHERE type = 'trigger'")
+        found = {name: (table, sql) for name, table, sql in cursor.fetchall()}
+    return State(columns, {name: trigger for name, trigger in found.items() if OURS.fullmatch(name)})
 
 
 def _name(table: Table, operation: str) -> str:
@@ -92,7 +96,7 @@ def _routes(table: Table, old: str, new: str) -> str:
     pairs = (
         f"{_text(c.name)}, json_array({old.format(_quote(c.name))}, {new.format(_quote(c.name))})"
         for c in table.routes
-        if c.type != "BLOB"
+        if "BLOB" not in c.type.upper()
     )
     listed = ", ".join(pairs)
     return f"json_object({listed})" if listed else "NULL"
@@ -209,7 +213,8 @@ def _about(statement: str) -> Any:
 
 def create(state: State, table: Table) -> list[str]:
     """Return the statements that install a table's triggers."""
-    return [_statement(table, operation) for operation in OPERATIONS]
+    drops = [f"DROP TRIGGER IF EXISTS {_name(table, operation)}" for operation in OPERATIONS]
+    return [*drops, *(_statement(table, operation) for operation in OPERATIONS)]
 
 
 def compare(state: State, table: Table) -> list[tuple[str, str]]:
