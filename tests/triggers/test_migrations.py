@@ -275,6 +275,32 @@ def test_a_migration_of_another_app_alone_changes_no_epoch_and_no_version(lab: L
     assert [shop.Book.objects.get().version, shop.Shelf.objects.get().version] == versions
 
 
+def test_code_that_is_ahead_of_the_database_stops_no_write(lab: Lab) -> None:
+    """As when one app of several is migrated, or one is migrated back."""
+    start(lab)
+    ahead = MODELS.replace(PAGES, PAGES + "    more = models.IntegerField(null=True)\n")
+    ahead += "\nclass Page(Versioned):\n    touches = ['book']\n"
+    ahead += "    book = models.ForeignKey(Book, on_delete=models.CASCADE)\n"
+    epoch, log = lab.epoch(), Log(ALIAS)
+    lab.write(ahead)
+    lab.migrate("concord")
+    triggers.install(ALIAS)
+    assert triggers.problems(ALIAS) == []
+    lab.sql("UPDATE shop_book SET title = 'x'")
+    assert log.short() == [("shop.Book", "1", "U", ("title",)), ("shop.Shelf", "1", "U", ("books",))]
+    assert lab.epoch() == epoch
+
+    lab.step('migrations.AddField("Book", "more", models.IntegerField(null=True))')
+    lab.migrate()
+    assert lab.epoch() == epoch
+    lab.sql("UPDATE shop_book SET more = 1")
+    assert log.short()[0] == ("shop.Book", "1", "U", ("more",))
+
+    lab.migrate("shop", lab.steps[0])
+    lab.sql("UPDATE shop_book SET title = 'y'")
+    assert log.short()[0] == ("shop.Book", "1", "U", ("title",))
+
+
 # ------------------------------------------------------------------------------- writes meanwhile
 
 WRITING = """
