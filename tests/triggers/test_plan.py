@@ -9,7 +9,6 @@ from django.contrib.auth.models import User
 from django.db import connections
 from django.test import override_settings
 
-from drf_concord.triggers import plan as planning
 from drf_concord.triggers.plan import (
     Column,
     Table,
@@ -202,5 +201,5 @@ def test_the_names_by_which_a_change_can_go() -> None:
 
 
 def test_nothing_is_kept_of_apps_that_are_not_installed(lab: Lab) -> None:
-    assert planning.account_labels() == frozenset()
+    assert account_labels() == frozenset()
     assert [table.name for table in plan(connections[ALIAS])] == ["concord_lock"]

@@ -187,7 +187,7 @@ def _tables_of(model: type[models.Model]) -> Iterator[Table]:
             touch = _touch(source.column, home, _column_of_pk(home), field.name)
             yield _table(through, touch, recorded=False)
     for field in _touching(model):
-        target, via = _home(field.related_model), field.remote_field.get_accessor_name() or field.name
+        target, via = _home(field.related_model), _shown_as(field)
         if target is not None and (key := _key_column(field, target)) is not None:
             touch = _touch(field.column, target, key, via)
             yield _table(field.model, touch, recorded=False)
@@ -297,5 +297,11 @@ def known_names(model: type[models.Model]) -> frozenset[str] | None:
             names.update(f.name for f in other._meta.local_many_to_many)
         for field in _touching(other):
             if _home(field.related_model) is home:
-                names.add(field.remote_field.get_accessor_name() or field.name)
+                names.add(_shown_as(field))
     return frozenset(names)
+
+
+def _shown_as(field: Any) -> str:
+    """Return the name under which the target of a foreign key knows its rows; the key's own if it does not."""
+    accessor = field.remote_field.get_accessor_name()
+    return str(accessor) if accessor and not accessor.endswith("+") else str(field.name)
