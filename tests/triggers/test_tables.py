@@ -285,10 +285,11 @@ def test_a_role_that_may_only_update(lab: Lab) -> None:
     try:
         lab.sql(f"GRANT USAGE ON SCHEMA public TO {clerk}")
         lab.sql(f"GRANT UPDATE ON shop_book TO {clerk}")
+        # functions and operators of his own, where the search path of his session finds them first
+        lab.sql(f"CREATE SCHEMA trap AUTHORIZATION {clerk}")
+        lab.sql("CREATE FUNCTION trap.random() RETURNS double precision LANGUAGE sql AS 'SELECT 1 / 0.0'")
         lab.sql(f"SET ROLE {clerk}")
-        # a function of his own, where the search path of his session finds it first
-        lab.sql("SET search_path = pg_temp, public")
-        lab.sql("CREATE FUNCTION pg_temp.random() RETURNS double precision LANGUAGE sql AS 'SELECT 1/0.0'")
+        lab.sql("SET search_path = trap, pg_catalog, public")
         lab.sql("UPDATE shop_book SET title = 'raw'")
         lab.sql("RESET ROLE")
         assert log.short() == [("shop.Book", "1", "U", ("title",)), ("shop.Shelf", "1", "U", ("books",))]

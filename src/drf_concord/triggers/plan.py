@@ -302,6 +302,6 @@ def known_names(model: type[models.Model]) -> frozenset[str] | None:
 
 
 def _shown_as(field: Any) -> str:
-    """Return the name under which the target of a foreign key knows its rows; the key's own if it does not."""
+    """Return the name under which a foreign key's target knows its rows; the key's own if it does not."""
     accessor = field.remote_field.get_accessor_name()
     return str(accessor) if accessor and not accessor.endswith("+") else str(field.name)
