@@ -764,6 +764,16 @@ def test_who_may_update_may_not_delete_on_that_ground(note: models.Note) -> None
     assert models.Note.objects.get().text == "updated"
 
 
+def test_that_holds_for_models_that_do_not_ask_themselves(item: models.Item) -> None:
+    taken(item, mode=Mode.FREEZE, scope="delete")
+
+    for operation in ("update", "archive"):
+        with pytest.raises(ObjectLocked):
+            gate(item, lambda obj: obj.delete(), operation=operation, actor=ADA)
+    gate(item, write_text("updated"))
+    assert models.Item.objects.get().text == "updated"
+
+
 def test_an_action_is_asked_for_by_its_own_name(note: models.Note) -> None:
     taken(note, mode=Mode.FREEZE, scope=["publish"])
 

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DatabaseClock", "VersionField", "version_field"]
 
-SQLITE_NOW = "CAST((julianday('now') - 2440587.5) * 86400000.0 AS INTEGER) * 1000"
+# rounded, because the clock ticks in milliseconds and the day is a float that may be a hair below one
+SQLITE_NOW = "CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER) * 1000"
 # date_part() and not extract(): a double is exact enough, and a numeric is slow in every trigger.
 POSTGRESQL_NOW = "(date_part('epoch', clock_timestamp()) * 1000000)::bigint"
 MYSQL_NOW = "CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)"

@@ -31,7 +31,6 @@ T = TypeVar("T", bound="Model")
 R = TypeVar("R")
 
 UNCONDITIONAL = Preconditions()
-KEEPING = {"update", "partial_update"}  # operations after which the object is still there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,8 +110,7 @@ def write(
             entry.cleared.add(intent.operation)
             entry.version = obj.__dict__.get("version") if isinstance(obj, Versioned) else None
             result = perform(obj)
-            if intent.operation not in KEEPING and entry.lock.mode is not None and _gone(model, pk, entry):
-                Lock.forget(entry)
+            _end_lock(model, pk, entry, intent.operation)
             return result
 
     return run(attempt, using=using, conditional=intent.preconditions.guards)
@@ -133,11 +131,17 @@ def create(actor: rows.Actor, *, model: type[Model], using: str, perform: Callab
     return run(attempt, using=using, conditional=False)
 
 
-def _gone(model: type[Model], pk: Any, entry: rows.Entry) -> bool:
+def _end_lock(model: type[Model], pk: Any, entry: rows.Entry, operation: str) -> None:
+    """End the lock of an object that is gone; who was let in for something else may not have deleted it."""
+    lock = entry.lock
+    if lock.mode is None or not (operation == "destroy" or lock.live(entry.now)):
+        return
     # Asked of the row: "destroy" may only have marked it, and any action may have deleted it.
-    if entry.connection.needs_rollback:
-        return False
-    return not model._base_manager.using(entry.using).filter(pk=pk).exists()
+    if entry.connection.needs_rollback or model._base_manager.using(entry.using).filter(pk=pk).exists():
+        return
+    if operation != "destroy":
+        rows.ask(entry, "destroy")
+    Lock.forget(entry)
 
 
 def settle(obj: Any, *, using: str, before: Any = None) -> bool:

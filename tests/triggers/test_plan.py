@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -176,6 +177,8 @@ def test_only_what_is_in_the_database_is_named() -> None:
     assert without("folder", "id").touches == without("folder", "version").touches == ()
     assert present(TABLE, {"item": ITEM}).touches == ()  # type: ignore[union-attr]
     assert present(TABLE, {}) is None
+    assert present(replace(TABLE, recorded=False), {"item": ITEM, "folder": FOLDER}) is not None
+    assert present(replace(TABLE, recorded=False), {"item": ITEM}) is None
 
 
 def test_a_name_stays_when_a_table_is_renamed() -> None:

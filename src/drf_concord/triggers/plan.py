@@ -155,6 +155,8 @@ def present(table: Table, columns: Columns) -> Table | None:
         for touch in table.touches
         if touch.column in own and {touch.key, touch.version} <= columns.get(touch.target, {}).keys()
     )
+    if not table.recorded and not touches:
+        return None
     return replace(
         table,
         columns=tuple(Column(c.name, own[c.name]) for c in table.columns if c.name in own),

@@ -60,7 +60,7 @@ def read(connection: BaseDatabaseWrapper) -> State:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT m.name, c.name, c.type FROM sqlite_master m, pragma_table_xinfo(m.name) c"
-            " WHERE m.type = 'table'"
+            " WHERE m.type = 'table' AND m.rootpage > 0"  # a virtual one may be of a module that is not here
         )
         for table, column, kind in cursor.fetchall():
             columns.setdefault(table, {})[column] = kind
