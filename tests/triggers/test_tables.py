@@ -303,7 +303,7 @@ def test_a_role_that_may_only_update(lab: Lab) -> None:
     finally:
         lab.sql("RESET ROLE")
         lab.sql("RESET search_path")
-        lab.sql(f"DROP OWNED BY {clerk}")
+        lab.sql(f"DROP OWNED BY {clerk} CASCADE")
         lab.sql(f"DROP ROLE {clerk}")
 
 

@@ -434,7 +434,8 @@ class Sessions(SocketCase):
         assert [f["type"] for f in frames] == ["changes", "mark"]
         assert frames[1]["position"] != subscribed["position"]
         hub.hub_of_loop().beat()
-        assert await socket.receive_nothing()
+        # on PostgreSQL the position moves with the transactions of others, too
+        assert {f["type"] for f in await self.all_from(socket)} <= {"mark"}
 
     @async_test
     async def test_what_left_meanwhile_is_told_and_nothing_that_was_never_seen(self) -> None:

@@ -156,9 +156,6 @@ class Hub:
             try:
                 await self.step()
                 failures = 0
-            except PositionLost as lost:
-                logger.warning("The log was lost (%s): every subscriber gets a fresh copy.", lost.members)
-                await self._start_again()
             except Exception:
                 failures += 1
                 if failures == 1:
@@ -177,7 +174,12 @@ class Hub:
         """Read the log once and set the deliveries going; returns how many changes there were."""
         async with self._reading:
             before = self.position
-            self.position, found = await pool.run(partial(_read, before, self.using))
+            try:
+                self.position, found = await pool.run(partial(_read, before, self.using))
+            except PositionLost as lost:
+                logger.warning("The log was lost (%s): every subscriber gets a fresh copy.", lost.members)
+                await self._start_again()
+                return 0
             if self.position != before:
                 self.tick += 1
                 self._positions[self.tick] = self.position
