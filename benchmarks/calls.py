@@ -10,6 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from django.core.handlers.wsgi import WSGIHandler
+from django.test import override_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,18 +32,34 @@ class Answer:
         return json.loads(self.body)
 
 
+PROJECT = (
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+)
+"""The middleware of a new project, as ``startproject`` writes it."""
+
+
 @cache
-def _handler() -> WSGIHandler:
-    return WSGIHandler()
+def _handler(middleware: tuple[str, ...]) -> WSGIHandler:
+    with override_settings(MIDDLEWARE=middleware):
+        return WSGIHandler()
 
 
-def call(method: str, path: str, data: object = None, **headers: str) -> Answer:
+def call(
+    method: str, path: str, data: object = None, *, middleware: tuple[str, ...] = PROJECT, **headers: str
+) -> Answer:
     """Send one request.
 
     Args:
         method: of the request.
         path: where it goes.
         data: the body, as JSON; None for no body.
+        middleware: what stands round the view.
         headers: in the words of the environment, such as ``HTTP_IF_MATCH``.
     """
     body = b"" if data is None else json.dumps(data).encode()
@@ -69,7 +86,7 @@ def call(method: str, path: str, data: object = None, **headers: str) -> Answer:
         **headers,
     }
     told: list[Any] = []
-    handler = _handler()
+    handler = _handler(middleware)
     begin = time.perf_counter()
     response = handler(environ, lambda status, fields, _=None: told.extend((status, fields)))
     content = b"".join(response)

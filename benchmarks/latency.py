@@ -6,11 +6,10 @@ import re
 import time
 from array import array
 from dataclasses import dataclass
-from statistics import quantiles
 from typing import TYPE_CHECKING
 
 from .fanout import LIVE, SOCKETS, subscribed
-from .measure import Bar, Row
+from .measure import Bar, Row, percentiles
 from .sockets.fleet import TimedOut
 from .sockets.serving import Server, server
 from .sockets.writers import write
@@ -105,23 +104,9 @@ class Reader:
 
 
 def _rows(name: str, found: Found, *, bars: bool = True) -> list[Row]:
-    times = found.times
-    percents = quantiles(times, n=100)
-    low, middle, high = percents[24], percents[49], percents[74]
-    note = f"{found.rate:.0f} writes/s, {len(times):,} deliveries"
+    note = f"{found.rate:.0f} writes/s, {len(found.times):,} deliveries"
     if found.overtaken:
         # two writes of one row within a tick are delivered as one
         note += f", {found.overtaken:,} overtaken by a later state"
-    return [
-        Row(TOPIC, f"{name}: p50", "ms", middle, low, high, len(times), MIDDLE if bars else None, note),
-        Row(
-            TOPIC,
-            f"{name}: p99",
-            "ms",
-            percents[98],
-            percents[94],
-            max(times),
-            len(times),
-            LAST if bars else None,
-        ),
-    ]
+    middle, last = (MIDDLE, LAST) if bars else (None, None)
+    return percentiles(TOPIC, name, found.times, middle=middle, last=last, note=note)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import random
 import time
 from dataclasses import dataclass, field
 from statistics import median, quantiles
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["Bar", "Rounds", "Row", "clock", "interleave", "row"]
+__all__ = ["Bar", "Rounds", "Row", "clock", "interleave", "percentiles", "row"]
 
 WARM_UP = 2  # rounds that are thrown away
 
@@ -97,7 +98,7 @@ def interleave(ways: Mapping[str, Callable[[], float]], *, seconds: float, per_r
         seconds: for all rounds together; there are always three at least.
         per_round: how often each way has its turn in a round.
     """
-    names = list(ways)
+    names, chance = list(ways), random.Random(0)
     times: dict[str, list[float]] = {name: [] for name in names}
     end, number = time.perf_counter() + seconds, 0
     while time.perf_counter() < end or number < WARM_UP + 3:
@@ -105,10 +106,9 @@ def interleave(ways: Mapping[str, Callable[[], float]], *, seconds: float, per_r
         gc.collect()
         gc.disable()
         try:
-            for turn in range(per_round):
-                # another one begins each time: who comes first after a checkpoint is nobody's merit
-                begin = turn % len(names)
-                for name in (*names[begin:], *names[:begin]):
+            for _ in range(per_round):
+                # A new order each time: who comes after whom, or first after a checkpoint, is nobody's merit.
+                for name in chance.sample(names, len(names)):
                     taken[name].append(ways[name]())
         finally:
             gc.enable()
@@ -136,3 +136,20 @@ def row(
     """Return a line of the table from one figure for each round."""
     low, middle, high = quantiles(figures, n=4, method="inclusive")
     return Row(topic, name, unit, middle, low, high, len(figures), bar, note, dict(counts or {}))
+
+
+def percentiles(
+    topic: str,
+    name: str,
+    times: Sequence[float],
+    *,
+    middle: Bar | None = None,
+    last: Bar | None = None,
+    note: str = "",
+) -> list[Row]:
+    """Return two lines of the table: how long half of something took, and 99 of 100, in milliseconds."""
+    found, count = quantiles(times, n=100), len(times)
+    return [
+        Row(topic, f"{name}: p50", "ms", found[49], found[24], found[74], count, middle, note),
+        Row(topic, f"{name}: p99", "ms", found[98], found[94], max(times), count, last),
+    ]

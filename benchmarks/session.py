@@ -22,6 +22,7 @@ TOPICS = {
     "latency": 40,
     "private": 20,
     "socket_calls": 30,
+    "slow_query": 15,
     "idle": 20,
 }
 ROWS = 100

@@ -16,6 +16,8 @@ USE_TZ = True
 INSTALLED_APPS = [
     "django.contrib.auth",
     "django.contrib.contenttypes",
+    "django.contrib.messages",
+    "django.contrib.sessions",
     "rest_framework",
     "drf_concord",
     "benchmarks.app",
@@ -25,7 +27,7 @@ INSTALLED_APPS = [
 # for the peers; ours has no use for one that stays in the process
 CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 
-# Nothing that every view pays alike: it would only bring the ratios closer to one.
+# That of a project stands round what is called in the process (calls.py); the socket server has none.
 MIDDLEWARE: list[str] = []
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [],

@@ -15,7 +15,12 @@ django_application = ASGIStaticFilesHandler(get_asgi_application())
 
 # views and models can be imported once Django is set up
 from demo.websockets import urlpatterns  # noqa: E402
+from drf_concord.websocket import lifespan  # noqa: E402
 
 application = ProtocolTypeRouter(
-    {"http": django_application, "websocket": AuthMiddlewareStack(URLRouter(urlpatterns))}
+    {
+        "http": django_application,
+        "websocket": AuthMiddlewareStack(URLRouter(urlpatterns)),
+        "lifespan": lifespan,
+    }
 )

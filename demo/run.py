@@ -35,11 +35,11 @@ def main() -> int:
         check_packages()
         data = prepare()
         listen(sockets)
-        tell(sockets[0].getsockname()[1], data)
 
         from demo import serving
 
-        return serving.serve("demo.asgi:application", sockets, workers)
+        port = sockets[0].getsockname()[1]
+        return serving.serve("demo.asgi:application", sockets, workers, lambda: tell(port, data))
     except KeyboardInterrupt:
         return 130
     except CannotStart as problem:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,29 +22,41 @@ __all__ = ["serve"]
 ROOT = Path(__file__).resolve().parent.parent
 GRACE = 0.5  # seconds that a worker has to say goodbye
 STOPPING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+AWAITED = STOPPING | {signal.SIGCHLD}
 
 
-def serve(application: str, sockets: list[socket.socket], workers: int) -> int:
+def serve(
+    application: str,
+    sockets: list[socket.socket],
+    workers: int,
+    ready: Callable[[], None] = lambda: None,
+) -> int:
     """Serve until a signal to stop arrives.
 
     Args:
         application: where the ASGI application is, as "module:name".
         sockets: bound sockets.
         workers: number of processes.
+        ready: called when a signal is sure to end this; before, one may be lost in an import.
 
     Returns:
         The exit status: 0 after a signal, 1 when a worker ended by itself.
     """
-    # Blocked signals wait for sigwait: no handler, no race. The workers inherit the mask: a Ctrl-C,
-    # which reaches every process of the terminal, is for the parent and interrupts no one half-way.
-    awaited = STOPPING | {signal.SIGCHLD}
-    signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
+    # Every signal is a byte in a pipe, whichever thread it reaches: a thread that prepared the data may
+    # still be there, and a signal that went to it would never end a sigwait() here.
+    arrived, arrive = os.pipe()
+    os.set_blocking(arrive, False)
+    signal.set_wakeup_fd(arrive)  # before the handlers, which do nothing: what they got would be lost
+    for number in AWAITED:
+        signal.signal(number, lambda *_: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, AWAITED)  # a caller may have kept them back until here
+    ready()
     # a worker reads the other end: it closes when this process is gone, however that came about
     alive, held = os.pipe()
     running = [_start(application, sockets, alive) for _ in range(workers)]
     status = 0
     try:
-        while status == 0 and signal.sigwait(awaited) not in STOPPING:
+        while status == 0 and STOPPING.isdisjoint(os.read(arrived, 64)):
             for index, worker in enumerate(running):
                 code = worker.poll()
                 if code is None:
@@ -64,7 +77,13 @@ def _start(application: str, sockets: list[socket.socket], alive: int) -> subpro
     # -P: a package named demo in the working directory is none of ours
     command = [sys.executable, "-P", "-m", "demo.serving", application, *map(str, files)]
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    return subprocess.Popen(command, pass_fds=files, env={**os.environ, "PYTHONPATH": path})
+    # Workers inherit the mask: a Ctrl-C, which reaches every process of the terminal, is for the parent
+    # and interrupts no one half-way.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, AWAITED)
+    try:
+        return subprocess.Popen(command, pass_fds=files, env={**os.environ, "PYTHONPATH": path})
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _stop(running: list[subprocess.Popen[bytes]]) -> None:

@@ -62,7 +62,7 @@ def _run(stage: str) -> bool:
             coverage = ["--cov=drf_concord.protocol", "--cov-branch", "--cov-fail-under=100"]
             return _call(python, *PYTEST, *coverage, "tests/protocol")
         case "sqlite" | "postgresql":
-            return _call(python, *PARALLEL, database=stage)
+            return _all(python, stage)
         case "mariadb":
             return _call(python, *PYTEST, "-m", "mariadb", database=stage)
         case _:
@@ -78,7 +78,14 @@ def _django61() -> bool:
     if not _call("sh", "scripts/environment.sh", DJANGO61.name, requirements, PYTHON=base):
         return False
     python = DJANGO61 / "bin" / "python"
-    return all(_call(python, *PARALLEL, database=name) for name in ("sqlite", "postgresql"))
+    return all(_all(python, name) for name in ("sqlite", "postgresql"))
+
+
+def _all(python: str | Path, database: str) -> bool:
+    """Run the tests for a database: most of them side by side, those that have to be alone afterwards."""
+    if not _call(python, *PARALLEL, "-m", "not alone", database=database):
+        return False
+    return database != "postgresql" or _call(python, *PYTEST, "-m", "alone", database=database)
 
 
 def _newer_python() -> str | None:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Iterator
+from typing import Any
 
 import hypothesis
 import pytest
+from django.db import connection
 
 from tests.services import REDIS, SERVICES, missing
 from tests.settings import TEST_DB
 
 DATABASES = ("sqlite", "postgresql", "mariadb")
+PATIENCE = 30.0  # seconds
 REQUIRED = os.environ.get("CONCORD_REQUIRE_SERVICES") == "1"
 
 # a shared machine makes single examples slow, which says nothing about the code
@@ -53,6 +58,42 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reasons = {str(report.longrepr[2]).removeprefix("Skipped: ") for report in skipped}
     for reason in sorted(reason for reason in reasons if "is not reachable" in reason):
         terminalreporter.write_line(reason, yellow=True)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """Before PostgreSQL's database is dropped, wait until the server has ended what was closed."""
+    yield
+    with django_db_blocker.unblock():
+        if connection.vendor == "postgresql":
+            _wait_until_alone()
+            connection.close()
+
+
+def _wait_until_alone() -> None:
+    """A server notices on its own time that a client is gone; a session that stays is a test's mistake."""
+    end = time.monotonic() + PATIENCE
+    with connection.cursor() as cursor:
+        while True:
+            cursor.execute(
+                "SELECT application_name, state, query FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                " AND backend_type = 'client backend'"
+            )
+            others = cursor.fetchall()
+            if not others:
+                return
+            assert time.monotonic() < end, f"a test left connections open: {others}"
+            time.sleep(0.02)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_write_prunes() -> Iterator[None]:
+    """One write in a thousand would; a test that counts statements is not to be the one that meets it."""
+    from drf_concord.pruning import tended
+
+    with tended("default"):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
-__all__ = ["MARIADB", "POSTGRESQL", "REDIS", "SERVICES", "Service", "missing"]
+__all__ = ["MARIADB", "POSTGRESQL", "REDIS", "SERVICES", "STANDBY", "Service", "missing", "server_programs"]
 
 CONNECT_TIMEOUT = 3.0
+SERVER_PROGRAMS = "/usr/lib/postgresql/*/bin"
+NEEDED_PROGRAMS = ("initdb", "pg_basebackup", "pg_ctl")
+SERVER_USER = "postgres"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,31 @@ def _redis(service: Service) -> None:
             raise ConnectionError(service.title)
 
 
+def _standby(service: Service) -> None:
+    server_programs()
+
+
+def server_programs() -> tuple[Path, str | None]:
+    """Return where PostgreSQL's own programs are, and the user to run them as; None for the present one.
+
+    Raises:
+        LookupError: they are not here, or nobody is who may run them: they refuse to run as root.
+    """
+    versions = [path for path in Path("/").glob(SERVER_PROGRAMS[1:]) if path.parent.name.isdecimal()]
+    on_path = [Path(found).parent for found in [shutil.which("initdb")] if found]
+    candidates = [*sorted(versions, key=lambda path: int(path.parent.name), reverse=True), *on_path]
+    folder = next((c for c in candidates if all((c / name).exists() for name in NEEDED_PROGRAMS)), None)
+    if folder is None:
+        raise LookupError(f"no {', '.join(NEEDED_PROGRAMS)} there")
+    if os.geteuid() != 0:
+        return folder, None
+    import pwd
+
+    if SERVER_USER not in {entry.pw_name for entry in pwd.getpwall()}:
+        raise LookupError(f"they do not run as root, and there is no user {SERVER_USER}")
+    return folder, SERVER_USER
+
+
 POSTGRESQL = Service(
     "PostgreSQL",
     os.environ.get("PGHOST", "127.0.0.1"),
@@ -79,8 +109,15 @@ REDIS = Service(
     'redis-server --daemonize yes --bind 127.0.0.1 --save "" --appendonly no',
     _redis,
 )
+STANDBY = Service(
+    "PostgreSQL for a primary and a standby of the tests' own",
+    SERVER_PROGRAMS,
+    0,
+    "apt-get install postgresql",
+    _standby,
+)
 
-SERVICES = {"postgresql": POSTGRESQL, "mariadb": MARIADB, "redis": REDIS}
+SERVICES = {"postgresql": POSTGRESQL, "mariadb": MARIADB, "redis": REDIS, "standby": STANDBY}
 
 
 @cache

@@ -82,6 +82,12 @@ INSTALLED_APPS = [
     "tests.kinds",
 ]
 
+# of processes that a test starts: a test in this process overrides the setting
+LAYER = os.environ.get("CONCORD_TEST_LAYER")
+if LAYER:
+    BACKEND = "channels_redis.pubsub.RedisPubSubChannelLayer"
+    CHANNEL_LAYERS = {"default": {"BACKEND": BACKEND, "CONFIG": {"hosts": [LAYER], "prefix": f"test-{RUN}"}}}
+
 CONCORD = {"CAPTURE": ["app.Watched"]}
 
 MIDDLEWARE = [

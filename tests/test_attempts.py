@@ -111,7 +111,7 @@ def test_what_was_committed_is_not_done_again() -> None:
 
     def attempt() -> None:
         with transaction.atomic():
-            attempts.note_commit(connections["default"])
+            transaction.on_commit(attempts.commit_noted(connections["default"]))
             done.append(1)
         raise OperationalError("failed") from Fault("40001")
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management.color import no_style
 from django.db import connection, connections, models, transaction
 from django.test import override_settings
+from django.test.utils import CaptureQueriesContext
 
 from drf_concord import changes, triggers
 from drf_concord.models import Change as ChangeRow
@@ -168,7 +170,7 @@ def test_a_transaction_that_commits_late_is_new_when_it_commits(other: Any) -> N
 
 def test_another_epoch_is_noticed_by_every_reader() -> None:
     position = changes.position(USING)
-    Log.objects.update(epoch="another")
+    Log.objects.update(epoch=uuid.uuid4().hex)
     assert lost(changes.read_after, position) == "epoch"
     assert lost(changes.check_position, position) == "epoch"
     changes.check_position(changes.position(USING), using=USING)
@@ -190,7 +192,7 @@ def test_the_epoch_is_read_before_the_place_in_it(monkeypatch: pytest.MonkeyPatc
 
     def slow(*arguments: Any) -> Any:
         found = head(*arguments)
-        Log.objects.update(epoch="another")
+        Log.objects.update(epoch=uuid.uuid4().hex)  # what another test left may be any
         return found
 
     monkeypatch.setattr(changes, "_head", slow)
@@ -238,10 +240,7 @@ def test_a_position_of_a_primary_that_is_not_one_any_more() -> None:
     assert lost(changes.check_position, other) == "epoch"
 
 
-@pytest.mark.skipif(
-    "PYTEST_XDIST_WORKER" in os.environ,
-    reason="counts the transactions of the cluster: run it alone, with -n 0",
-)
+@pytest.mark.alone
 @pytest.mark.postgresql
 def test_a_dump_that_was_restored_where_transactions_are_counted_anew() -> None:
     Texted.objects.create(code="a")
@@ -371,6 +370,93 @@ def test_pruning_goes_by_the_clock_of_the_database() -> None:
     assert abs(mark.at - raw_now()) < 60 * SECOND
 
 
+def test_pruning_goes_in_parts_behind_one_horizon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(changes.BATCH, TEST_DB, 3)
+    begin = changes.position(USING)
+    Texted.objects.bulk_create([Texted(code=code) for code in "abcdefgh"])
+    assert changes.prune_some(USING, now=HOUR) == 0
+    quiet = changes.position(USING)
+
+    assert changes.prune_some(USING, now=2 * HOUR) == 3
+    assert lost(changes.read_after, begin) == "expired"  # also what is still there is not to be had any more
+    assert [changes.prune_some(USING, now=2 * HOUR) for _ in range(3)] == [3, 1, 0]
+    assert codes() == ["h"]
+    changes.check_position(quiet, using=USING)
+
+
+def test_what_was_left_goes_although_no_other_mark_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    with override_settings(CONCORD={"RETENTION_ROWS": 5}):
+        Texted.objects.bulk_create([Texted(code=code) for code in "abcdefgh"])
+        with monkeypatch.context() as small:
+            small.setitem(changes.BATCH, TEST_DB, 4)
+            assert changes.prune_some(USING, now=HOUR) == 4
+        assert changes.prune_some(USING, now=HOUR) == 3  # by now there are not too many
+    assert codes() == ["h"]
+
+
+@pytest.mark.postgresql
+def test_sequences_that_are_set_back_give_no_id_twice() -> None:
+    """As a test case with ``reset_sequences`` does it, while the log has what its last flush recorded."""
+    Item.objects.create(text="a")
+    found = connection.introspection.sequence_list()
+    for statement in connection.ops.sequence_reset_by_name_sql(no_style(), found):
+        raw(statement)
+    Texted.objects.create(code="b")
+    assert [row.model for row in ChangeRow.objects.order_by("id")] == ["app.Item", "app.Texted"]
+
+
+def test_the_command_takes_as_many_parts_as_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(changes.BATCH, TEST_DB, 3)
+    Texted.objects.bulk_create([Texted(code=code) for code in "abcdefgh"])
+    changes.prune(USING, now=HOUR)
+    assert changes.prune(USING, now=2 * HOUR) == 7
+
+
+def test_where_there_is_nothing_to_prune_nothing_is_locked() -> None:
+    for code in "ab":
+        Texted.objects.create(code=code)
+    changes.prune(USING, now=HOUR)
+    assert changes.prune(USING, now=2 * HOUR) == 1
+    with CaptureQueriesContext(connection) as seen:
+        assert changes.prune_some(USING, now=2 * HOUR + 1) == 0
+    assert {query["sql"].split()[0] for query in seen} == {"SELECT"}
+    assert not [query for query in seen if "FOR NO KEY UPDATE" in query["sql"]]
+
+
+def test_who_does_not_wait_leaves_it_to_whom_has_the_log(other: Any) -> None:
+    for code in "ab":
+        Texted.objects.create(code=code)
+    changes.prune(USING, now=HOUR)
+    other.set_autocommit(False)
+    with other.cursor() as cursor:
+        cursor.execute("UPDATE concord_log SET via = via")
+    assert changes.prune_some(USING, now=2 * HOUR) == 0
+    other.rollback()
+    assert codes() == ["a", "b"]
+    assert changes.prune_some(USING, now=2 * HOUR) == 1
+
+
+@pytest.mark.sqlite
+@pytest.mark.parametrize("mode", ["IMMEDIATE", "EXCLUSIVE"])
+def test_nor_does_it_wait_to_begin(other: Any, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections[USING], "transaction_mode", mode)
+    other.set_autocommit(False)
+    with other.cursor() as cursor:
+        cursor.execute("UPDATE concord_log SET via = via")
+    assert changes.prune_some(USING, now=HOUR) == 0
+    other.rollback()
+    ((patience,),) = raw("PRAGMA busy_timeout")
+    assert patience == 20_000
+
+
+@pytest.mark.postgresql
+def test_pruning_outlives_a_flush() -> None:
+    Log.objects.all().delete()
+    assert changes.prune_some(USING, now=HOUR) == 0
+    changes.prune_some(USING, now=HOUR)
+    assert Mark.objects.count() == 1
+
+
 def raw_now() -> int:
     import time
 
@@ -464,8 +550,10 @@ def test_what_the_log_does_not_cover_is_not_guessed(monkeypatch: pytest.MonkeyPa
     ChangeRow.objects.filter(pk=first.pk).update(columns=columns)
     assert since(item, base) == {"text"}
 
-    monkeypatch.setattr(changes, "WINDOW", 1)
+    monkeypatch.setattr(changes, "WINDOWS", (1,))
     assert since(item, base) is None
+    monkeypatch.setattr(changes, "WINDOWS", (1, 2))
+    assert since(item, base) == {"text"}
     monkeypatch.undo()
 
     first.delete()

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import gc
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.apps import apps
+from django.contrib.auth import get_user_model
 from django.core.checks import run_checks
 from django.db import connection, models
 from django.test import override_settings
@@ -14,8 +19,13 @@ from django.test.utils import isolate_apps
 
 from drf_concord import checks, triggers
 from drf_concord.conf import Settings
+from drf_concord.live import RealtimeMixin
+from drf_concord.live.mixins import _dependents
 from drf_concord.models import Lockable, Versioned, VersionedQuerySet
-from tests.app.models import Item
+from drf_concord.rest import viewsets
+from drf_concord.triggers.plan import captured_models
+from drf_concord.websocket import RealtimeRouter, router
+from tests.app.models import Bare, Item, Watched
 
 
 def ids(found: list[Any]) -> list[str]:
@@ -256,6 +266,137 @@ def test_a_base_behind_ours_has_to_take_what_is_passed(lab: Any) -> None:
     assert "def delete(self, *args, **kwargs)" in said(found)
 
 
+# --------------------------------------------------------------------------------- routers
+
+
+@pytest.fixture
+def none_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that has no routers."""
+    monkeypatch.setattr(router, "routers", type(router.routers)())
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Write a module of a project, ``live_project``, that nobody has imported."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def write(code: str) -> None:
+        (tmp_path / "live_project.py").write_text(textwrap.dedent(code))
+
+    yield write
+    sys.modules.pop("live_project", None)
+
+
+def live(of: Any) -> Any:
+    """Return a view that can be followed."""
+    return type(f"Live{of.__name__}", (RealtimeMixin, viewsets.ModelViewSet), {"queryset": of.objects.all()})
+
+
+ROUTER = """
+from drf_concord.websocket import RealtimeRouter
+from tests.test_checks import Bare, live
+
+urlpatterns = []
+router = RealtimeRouter()
+router.register(live(Bare))
+application = router.consumer
+"""
+
+
+def test_a_view_whose_changes_are_not_recorded_cannot_be_followed(none_yet: None) -> None:
+    router = RealtimeRouter()
+    router.register_all(map(live, (Item, Bare, Watched, get_user_model())))
+    other = RealtimeRouter()
+    other.register(router.view("app.Bare"))
+
+    found = checks.check_routers()
+    assert [(m.id, m.obj) for m in found] == [("concord.E012", router.view("app.Bare"))]
+    assert "LiveBare is on a websocket router, but changes of app.Bare are not recorded." in said(found)
+    assert 'Add "app.Bare" to CONCORD["CAPTURE"]' in said(found)
+    assert "drf_concord.models.Versioned" in said(found)
+
+    with override_settings(CONCORD={"CAPTURE": ["app.Bare", "app.Watched"]}):
+        assert checks.check_routers() == []
+    for unreadable in (["app.Nothing"], ["Bare"], 3):
+        with override_settings(CONCORD={"CAPTURE": unreadable}):
+            assert checks.check_routers() == []  # E002 and E003 say that
+
+
+def test_what_a_view_depends_on_is_recorded_too(none_yet: None) -> None:
+    users = live(get_user_model())
+    users.depends_on = {"app.Item": "owner"}
+    kept = RealtimeRouter()  # known as long as somebody has it
+    kept.register(users)
+    assert checks.check_routers() == []
+    users.depends_on = {"app.Item": "text"}
+    _dependents.cache_clear()
+    [wrong] = checks.check_routers()
+    assert (wrong.id, wrong.obj) == ("concord.E013", users)
+    assert "app.Item.text is no foreign key" in said([wrong])
+    users.depends_on = {"app.Item": "owner"}
+    _dependents.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:
+        others = [model for model in captured_models() if model is not Item]
+        patch.setattr(sys.modules["drf_concord.triggers.plan"], "captured_models", lambda: others)
+        [missing] = checks.check_routers()
+    assert (missing.id, missing.obj) == ("concord.E012", users)
+    assert "changes of app.Item are not recorded" in said([missing])
+
+
+@isolate_apps("tests.app")
+def test_no_line_in_the_settings_helps_a_proxy(none_yet: None) -> None:
+    class Shown(Item):
+        class Meta:
+            app_label = "app"
+            proxy = True
+
+    router = RealtimeRouter()
+    router.register(live(Shown))
+    found = checks.check_routers()
+    assert ids(found) == ["concord.E012"]
+    assert "app.Shown is a proxy of app.Item" in said(found)
+    assert "CAPTURE" not in said(found)
+
+
+def test_a_router_that_is_gone_is_not_checked(none_yet: None) -> None:
+    RealtimeRouter().register(live(Bare))
+    gc.collect()
+    assert checks.check_routers() == []
+
+
+@pytest.mark.parametrize(
+    "where", [{"ASGI_APPLICATION": "live_project.application"}, {"ROOT_URLCONF": "live_project"}], ids=str
+)
+def test_routers_are_found_where_a_project_names_its_code(
+    where: dict[str, str], module: Callable[[str], None], none_yet: None
+) -> None:
+    module(ROUTER)
+    with override_settings(**where):
+        assert "live_project" not in sys.modules
+        assert ids(checks.check_routers()) == ["concord.E012"]
+    with override_settings(ROOT_URLCONF=None):
+        assert ids(checks.check_routers()) == ["concord.E012"]  # it is imported now
+
+
+@pytest.mark.parametrize("code", ["raise OSError('no broker here')", "application: int"])
+def test_an_application_that_cannot_be_imported_stops_nothing(
+    code: str, module: Callable[[str], None], none_yet: None
+) -> None:
+    module(code)
+    router = RealtimeRouter()
+    router.register(live(Bare))
+    with override_settings(ASGI_APPLICATION="live_project.application"):
+        found = checks.check_routers()
+    assert ids(found) == ["concord.W012", "concord.E012"]
+    assert "ASGI_APPLICATION 'live_project.application' cannot be imported" in said(found)
+    assert ("OSError: no broker here" in said(found)) == ("OSError" in code)
+
+
+def test_the_routers_of_the_tests_are_right() -> None:
+    with override_settings(ASGI_APPLICATION="tests.app.sockets.application"):
+        assert checks.check_routers() == []
+
+
 # ------------------------------------------------------------------------------- databases
 
 
@@ -348,3 +489,10 @@ def test_they_are_all_registered(monkeypatch: pytest.MonkeyPatch) -> None:
     with override_settings(CONCORD={"NOTHING": 1, "CAPTURE": ["app.Nothing"]}):
         found = ids(run_checks(databases=["default"]))
     assert {"concord.E001", "concord.E003", "concord.W006"} <= set(found)
+
+
+def test_routers_are_checked_with_the_urls_which_import_the_same_code(none_yet: None) -> None:
+    router = RealtimeRouter()
+    router.register(live(Bare))
+    assert ids(run_checks(tags=["urls"])) == ["concord.E012"]
+    assert run_checks(tags=["models"]) == []

@@ -14,7 +14,7 @@ from django.core.management import call_command
 from django.db import DEFAULT_DB_ALIAS, connection, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from drf_concord import locks, rows
+from drf_concord import locks, rows, statements
 from drf_concord.models import Change, Lock, Log
 from drf_concord.protocol.claims import Claim
 from drf_concord.protocol.errors import Busy, ObjectLocked
@@ -92,7 +92,7 @@ TABLES: dict[Any, list[Any]] = {
 
 @pytest.mark.parametrize("model", TABLES)
 def test_a_row_is_spread_over_its_parents(model: Any) -> None:
-    assert rows._chain(model) == TABLES[model]
+    assert statements.chain(model) == TABLES[model]
 
 
 @pytest.mark.parametrize("written", [KEY, str(KEY), KEY.hex, KEY.hex.upper()], ids=repr)
@@ -197,7 +197,7 @@ def test_a_broken_transaction_is_left_as_it_is() -> None:
 
 @pytest.mark.parametrize("wait", [None, 0.0001, 5.0])
 def test_the_time_to_wait_is_part_of_the_statement(wait: float | None) -> None:
-    sql = rows._lock_sql(connection, Item, Item, wait)
+    sql = statements._lock_table(connection, Item, Item, wait, skip=False)
 
     if connection.vendor == "postgresql":
         # 0 would mean for ever

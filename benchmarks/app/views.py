@@ -7,6 +7,8 @@ from typing import Any
 from django.db import transaction
 from rest_framework import serializers
 from rest_framework import viewsets as drf
+from rest_framework.authentication import BasicAuthentication, SessionAuthentication
+from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework_extensions.etag.mixins import APIETAGMixin
@@ -36,7 +38,14 @@ class GuardedSerializer(serializers.ModelSerializer):
         fields = FIELDS
 
 
-class PlainViewSet(drf.ModelViewSet):
+class Defaults:
+    """What REST framework has by default, and the settings of the benchmarks take away."""
+
+    authentication_classes = (SessionAuthentication, BasicAuthentication)
+    permission_classes = (AllowAny,)
+
+
+class PlainViewSet(Defaults, drf.ModelViewSet):
     """REST framework as it comes."""
 
     queryset = Plain.objects.order_by("pk")
@@ -56,7 +65,7 @@ class ExtensionsViewSet(APIETAGMixin, PlainViewSet):
     """REST framework with the conditional requests of drf-extensions."""
 
 
-class GuardedViewSet(viewsets.ModelViewSet):
+class GuardedViewSet(Defaults, viewsets.ModelViewSet):
     """Ours."""
 
     queryset = Guarded.objects.order_by("pk")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Q, QuerySet
 from djangochannelsrestframework.decorators import action
 from djangochannelsrestframework.generics import GenericAsyncAPIConsumer
@@ -14,6 +15,8 @@ from djangochannelsrestframework.permissions import AllowAny
 from rest_framework import serializers
 from rest_framework import viewsets as drf
 from rest_framework.authentication import SessionAuthentication
+from rest_framework.decorators import action as rest_action
+from rest_framework.response import Response
 
 from drf_concord.live import RealtimeMixin
 from drf_concord.rest import viewsets
@@ -67,6 +70,16 @@ class LiveViewSet(viewsets.ModelViewSet, RealtimeMixin):
     queryset = Live.objects.order_by("pk")
     serializer_class = LiveSerializer
     group_by_fields = ["pk", "board_id"]
+
+    @rest_action(detail=False)
+    def slow(self, request: Any) -> Response:
+        """Take half a second, on PostgreSQL in the database."""
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_sleep(0.5)")
+        else:
+            time.sleep(0.5)
+        return Response({})
 
     def perform_update(self, serializer: Any) -> None:
         """Update, and note when the transaction was committed."""

@@ -25,4 +25,6 @@ class ConcordConfig(AppConfig):
         post_migrate.connect(triggers.after_migrate, sender=self)
         register(checks.check_settings, Tags.compatibility)
         register(checks.check_models, Tags.models)
+        # with Django's own check of the URLs, which imports the project's views at the same time
+        register(checks.check_routers, Tags.urls)
         register(checks.check_databases, Tags.database, deploy=False)

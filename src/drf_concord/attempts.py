@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from django.db import DatabaseError, IntegrityError, OperationalError, connections, transaction
+from django.db import DatabaseError, IntegrityError, OperationalError, connections
 
 from .protocol.errors import Busy, Conflict, VersionMismatch
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-__all__ = ["note_commit", "run", "waiting"]
+__all__ = ["commit_noted", "run", "waiting"]
 
 R = TypeVar("R")
 
@@ -79,10 +79,10 @@ def run(attempt: Callable[[], R], *, using: str, conditional: bool) -> R:
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-def note_commit(connection: BaseDatabaseWrapper) -> None:
-    """Tell the run that opened this transaction when it was committed, before anybody else hears of it."""
-    for run in _runs(connection)[-1:]:
-        transaction.on_commit(run.commit, using=connection.alias)
+def commit_noted(connection: BaseDatabaseWrapper) -> Callable[[], None] | None:
+    """Return what tells the run that opened a transaction that it was committed; None outside of any."""
+    runs = _runs(connection)
+    return runs[-1].commit if runs else None
 
 
 def _runs(connection: BaseDatabaseWrapper) -> list[_Run]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import inspect
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Warning
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
+from django.utils.module_loading import import_string
 
 from . import rows
 from .conf import Settings
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
     from django.db.models import Model
 
-__all__ = ["check_databases", "check_models", "check_settings"]
+__all__ = ["check_databases", "check_models", "check_routers", "check_settings"]
 
 CHOICES = {
     "LOCKED_STATUS": (409, 423),
@@ -179,6 +182,60 @@ def _check_methods(model: type[Model]) -> list[CheckMessage]:
                 hint = f"Write: def {name}(self, *args, **kwargs), and pass them on."
                 found.append(Error(message, hint=hint, obj=model, id="concord.E009"))
     return found
+
+
+def check_routers(**_: Any) -> list[CheckMessage]:
+    """Report views of websocket routers whose models are not captured, so that nobody can follow them.
+
+    Known are the routers of modules that are imported: by ``ROOT_URLCONF``, ``ASGI_APPLICATION``, or before.
+    """
+    from .triggers.plan import captured_models
+    from .websocket.router import routers
+
+    found = _import_routers()
+    try:
+        captured = captured_models()
+    except (LookupError, TypeError, ValueError):
+        return found  # CAPTURE cannot be read, which the other checks say
+    views = {view for router in list(routers) for view in router.views.values()}
+    for view in sorted(views, key=lambda view: (view.__module__, view.__qualname__)):
+        try:
+            shown = [view.get_model_class(), *(model for model, _ in view.dependents())]
+        except ImproperlyConfigured as error:
+            found.append(Error(str(error), obj=view, id="concord.E013"))
+            continue
+        for model in shown:
+            if model not in captured:
+                what = f"changes of {model._meta.label} are not recorded"
+                message = f"{view.__name__} is on a websocket router, but {what}."
+                found.append(Error(message, hint=_remedy(model), obj=view, id="concord.E012"))
+    return found
+
+
+def _import_routers() -> list[CheckMessage]:
+    if getattr(django_settings, "ROOT_URLCONF", None):
+        import_module(django_settings.ROOT_URLCONF)
+    path = getattr(django_settings, "ASGI_APPLICATION", None)
+    if not path:
+        return []
+    try:
+        import_string(path)
+    except Exception as error:
+        # a warning: a process that serves no websocket, such as `migrate`, may do without what it lacks
+        message = f"ASGI_APPLICATION {path!r} cannot be imported, so its websocket routers are not checked"
+        return [Warning(f"{message}: {type(error).__name__}: {error}", id="concord.W012")]
+    return []
+
+
+def _remedy(model: type[Model]) -> str:
+    if model._meta.proxy or not model._meta.pk.column:
+        concrete: Any = model._meta.concrete_model
+        kind = f"is a proxy of {concrete._meta.label}" if model._meta.proxy else "has no key of one column"
+        return f"{model._meta.label} {kind}, which the log cannot name: give the view another model."
+    label = model._meta.label
+    return (
+        f'Add "{label}" to CONCORD["CAPTURE"] and migrate, or inherit it from drf_concord.models.Versioned.'
+    )
 
 
 def check_databases(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:

@@ -1,14 +1,16 @@
 """The settings: names, types, defaults and their meaning in one place, read late.
 
-A project overrides them in one dictionary, ``CONCORD = {"LOCK_TTL": 60}``. Every read goes to Django's
-settings, so ``override_settings`` works for each key.
+A project overrides them in one dictionary, ``CONCORD = {"LOCK_TTL": 60}``. ``override_settings`` works for
+each key.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings as django_settings
+from django.core.signals import setting_changed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -80,10 +82,22 @@ class Settings:
 
     def __getattribute__(self, name: str) -> Any:
         if name.isupper():
-            overrides: Mapping[str, Any] = getattr(django_settings, "CONCORD", None) or {}
+            overrides = _overrides()
             if name in overrides:
                 return overrides[name]
         return super().__getattribute__(name)
 
 
+@functools.cache
+def _overrides() -> Mapping[str, Any]:
+    found: object = getattr(django_settings, "CONCORD", None)
+    return found if isinstance(found, dict) else {}  # what is none, a system check says
+
+
+def _forget(*, setting: str, **_: Any) -> None:
+    if setting == "CONCORD":
+        _overrides.cache_clear()
+
+
+setting_changed.connect(_forget)
 settings = Settings()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,11 @@ class VersionField(models.BigIntegerField):  # type: ignore[type-arg]
 
 def version_field(model: type[models.Model]) -> VersionField | None:
     """Return the version field of a model (its own or a parent's), or None."""
+    return _version_field(model)
+
+
+@functools.lru_cache(maxsize=1024)
+def _version_field(model: Any) -> VersionField | None:
     for field in model._meta.concrete_fields:
         if isinstance(field, VersionField):
             return field

@@ -13,7 +13,7 @@ from django.db.models.functions import Greatest
 from django.db.models.sql import InsertQuery
 from django.utils.translation import gettext_lazy as _
 
-from . import rows
+from . import rows, statements
 from .fields import DatabaseClock, VersionField
 from .protocol import locks as rules
 from .transports import announce_on_commit
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
     from contextlib import AbstractContextManager
 
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
 __all__ = [
+    "Answered",
     "Change",
     "Lock",
     "Lockable",
@@ -113,8 +116,9 @@ class Versioned(models.Model):
                 return  # as Django does: nothing is saved, nobody is told
             update_fields |= {"version"}
         before = self.__dict__.get("version")
+        connection = connections[using]
         try:
-            with _transaction(using):
+            with _transaction(connection):
                 _lock_parents(self, using)
                 self.version = self._version_to_write(using)
                 super().save(
@@ -127,7 +131,7 @@ class Versioned(models.Model):
                 # another's. With multi-table inheritance a second statement touched the row again.
                 if hasattr(self.version, "resolve_expression") or self._meta.parents:
                     self.read_version(using)
-                announce_on_commit(using)
+                announce_on_commit(using, connection)
         except BaseException:
             if before is None:
                 self.__dict__.pop("version", None)
@@ -142,7 +146,7 @@ class Versioned(models.Model):
         using = using or router.db_for_write(type(self), instance=self)
         if not self.touches:
             return super().delete(using=using, keep_parents=keep_parents)
-        with _transaction(using):
+        with _transaction(connections[using]):
             _lock_parents(self, using)
             return super().delete(using=using, keep_parents=keep_parents)
 
@@ -166,9 +170,9 @@ class Versioned(models.Model):
         return found
 
 
-def _transaction(using: str) -> AbstractContextManager[Any]:
+def _transaction(connection: BaseDatabaseWrapper) -> AbstractContextManager[Any]:
     # Not atomic(savepoint=False) in a transaction: that would end it for a caller who catches the refusal.
-    return nullcontext() if connections[using].in_atomic_block else transaction.atomic(using=using)
+    return nullcontext() if connection.in_atomic_block else transaction.atomic(using=connection.alias)
 
 
 def parents(obj: models.Model, using: str | None = None) -> list[tuple[type[models.Model], Any]]:
@@ -291,6 +295,8 @@ class Lock(models.Model):
     Times are microseconds since the epoch, by the database's clock.
     """
 
+    concord_routes: ClassVar[Collection[str] | None] = ("model", "object_pk")  # whose lock it is
+
     model = models.CharField(_("model"), max_length=255)
     object_pk = models.CharField(_("object"), max_length=255)
     generation = models.BigIntegerField(_("generation"), default=0)
@@ -320,7 +326,7 @@ class Lock(models.Model):
 
     def value(self) -> rules.Lock:
         """Return the lock as the rules see it."""
-        return rows.lock_value([getattr(self, name) for name in rows.LOCK_COLUMNS.split(", ")])
+        return rows.lock_value([getattr(self, name) for name in statements.LOCK_COLUMNS.split(", ")])
 
     @classmethod
     def forget(cls, entry: rows.Entry) -> None:
@@ -386,3 +392,26 @@ class Mark(models.Model):
 
     def __str__(self) -> str:
         return self.cursor
+
+
+class Answered(models.Model):
+    """The answer to a write that its client may send again under the same key.
+
+    ``at`` is in microseconds since the epoch; ``claim`` is of the request that was first.
+    """
+
+    user = models.CharField(max_length=255)
+    key = models.CharField(max_length=128)
+    claim = models.CharField(max_length=22)
+    fingerprint = models.CharField(max_length=64)
+    at = models.BigIntegerField(db_index=True)
+    status = models.PositiveSmallIntegerField(default=0)
+    body = models.TextField(default="")
+    etag = models.TextField(default="")
+
+    class Meta:
+        default_permissions = ()
+        constraints = (models.UniqueConstraint(fields=("user", "key"), name="concord_answered_user_key"),)
+
+    def __str__(self) -> str:
+        return self.key

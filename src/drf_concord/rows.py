@@ -6,8 +6,9 @@ queue on the same row lock, and what they then read is what will be true when th
 
 from __future__ import annotations
 
+import functools
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from django.db import OperationalError, connections, transaction
 from django.utils.crypto import get_random_string
 
-from .attempts import note_commit, waiting
+from . import statements
+from .attempts import commit_noted, waiting
 from .conf import settings
 from .fields import MYSQL_NOW, POSTGRESQL_NOW
 from .protocol.errors import LockLost, ObjectLocked
@@ -23,14 +25,17 @@ from .protocol.locks import Lock, Mode, refuses, token_lost
 from .transports import announce_on_commit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    import sqlite3
+    from collections.abc import Iterator, Mapping, Sequence
 
     from django.db.backends.base.base import BaseDatabaseWrapper
+    from django.db.backends.utils import CursorWrapper
     from django.db.models import Model
 
 __all__ = [
     "Actor",
     "Entry",
+    "NotFree",
     "acting",
     "ask",
     "claim_open_transactions",
@@ -39,6 +44,7 @@ __all__ = [
     "entered",
     "forget_version",
     "identity",
+    "impatient",
     "key",
     "lock",
     "lock_value",
@@ -47,10 +53,7 @@ __all__ = [
 ]
 
 Identity = tuple[str, str]
-
-LOCK_COLUMNS = (
-    "generation, mode, holder, client, token_hash, scope, reason, acquired_at, renewed_at, expires_at, broken"
-)
+Row = tuple[type["Model"], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,9 @@ class Actor:
         return replace(self, token_hash=None, tokens={**self.tokens, identity: self.token_hash})
 
 
+UNLOCKED = Lock()
+
+
 @dataclass(slots=True)
 class Entry:
     """One stay in the gate: the locked row, the database's time and the lock on the object.
@@ -90,11 +96,15 @@ class Entry:
     actor: Actor
     connection: BaseDatabaseWrapper
     now: int = 0
-    lock: Lock = field(default_factory=Lock)
+    lock: Lock = UNLOCKED
     found: bool = True
     open: bool = True
     cleared: set[str] = field(default_factory=set)  # operations that the lock was asked for, and allowed
     version: int | None = None  # of the locked row, while this entry is sure of it
+
+
+class NotFree(Exception):
+    """A row is not there, or another writer has it: for a caller that would not wait."""
 
 
 NOBODY = Actor()
@@ -118,6 +128,7 @@ def acting(actor: Actor) -> Iterator[None]:
         _actor.reset(token)
 
 
+@functools.lru_cache(maxsize=1024)
 def identity(model: type[Model]) -> type[Model]:
     """Return the model an object is known by: with multi-table inheritance the topmost parent."""
     concrete = model._meta.concrete_model or model
@@ -151,7 +162,8 @@ def enter(
     *,
     using: str,
     actor: Actor | None = None,
-    first: Sequence[tuple[type[Model], Any]] = (),
+    first: Sequence[Row] = (),
+    wait: bool = True,
 ) -> Iterator[Entry]:
     """Open a transaction, lock a row and read the time and the object's lock.
 
@@ -161,9 +173,11 @@ def enter(
         using: the database alias to write to.
         actor: who writes; the current actor when None.
         first: other rows to lock before this one and in this order, such as parents that the write touches.
+        wait: whether to wait for the row, or to be told at once that it is not free.
 
     Raises:
         Busy: another writer has a row for longer than ``LOCK_TIMEOUT``.
+        NotFree: without ``wait``, the row is not there or another writer has it.
     """
     actor = current_actor() if actor is None else actor
     connection = connections[using]
@@ -173,15 +187,8 @@ def enter(
     entry = Entry(using, name, actor.at(name), connection)
     with transaction.atomic(using=using):
         if outermost:
-            note_commit(connection)
-        with waiting():
-            if connection.vendor == "sqlite":
-                _claim_sqlite(connection, actor)
-            for other, other_pk in first:
-                _lock_row(connection, other, other_pk, settings.LOCK_TIMEOUT)
-            if pk is not None:
-                entry.found = _lock_row(connection, model, pk, settings.LOCK_TIMEOUT)
-        _read_state(connection, entry, announce=True)
+            announce_on_commit(using, connection, before=commit_noted(connection))
+        _take(entry, model, pk, first, wait=wait)
         token, acted = _entries.set((*outer, entry)), _actor.set(actor.inside(name))
         try:
             yield entry
@@ -193,14 +200,18 @@ def enter(
         # Who writes is said per transaction: an outer entry gets its own name back.
         previous = next((e.actor.holder for e in reversed(outer) if e.connection is connection), None)
         if not connection.needs_rollback:  # where it is rolled back, so is the name
-            _restore_actor(connection, previous, outermost=outermost)
-            announce_on_commit(using)
+            if previous != actor.holder:
+                _restore_actor(connection, previous, outermost=outermost)
+            if not outermost:
+                announce_on_commit(using, connection)
 
 
-def lock(rows: Sequence[tuple[type[Model], Any]], *, using: str) -> None:
+def lock(rows: Sequence[Row], *, using: str) -> None:
     """Lock rows in this order, in a transaction that is open, for as long as they take."""
-    for model, pk in rows:
-        _lock_row(connections[using], model, pk, None)
+    connection = connections[using]
+    asked = [statement for row in rows for statement in statements.lock_row(connection, *row, None)]
+    with connection.cursor() as cursor:
+        statements.send(cursor, asked)
 
 
 def ask(entry: Entry, operation: str) -> None:
@@ -222,7 +233,8 @@ def peek(model: type[Model], pk: Any, *, using: str, actor: Actor) -> Entry:
     """Read the time and an object's lock without locking anything: good for an early refusal, no more."""
     name = key(model, pk)
     entry = Entry(using, name, actor.at(name), connections[using], open=False)
-    _read_state(entry.connection, entry, announce=False)
+    with entry.connection.cursor() as cursor:
+        _note_state(entry, statements.send(cursor, _state(entry, announce=False)))
     return entry
 
 
@@ -245,17 +257,17 @@ def claim_open_transactions() -> None:
     for connection in connections.all(initialized_only=True):
         if connection.vendor == "sqlite" and connection.in_atomic_block:
             try:
-                with waiting():
-                    _claim_sqlite(connection, current_actor())
+                with waiting(), connection.cursor() as cursor:
+                    _claim_sqlite(cursor, current_actor())
             except OperationalError as error:
                 if "no such table" not in str(error):  # a database of others, without our tables
                     raise
 
 
-def _claim_sqlite(connection: BaseDatabaseWrapper, actor: Actor) -> None:
+def _claim_sqlite(cursor: CursorWrapper, actor: Actor, *, wait: bool = True) -> None:
     # The first statement of the transaction writes: SQLite then waits for its turn (busy timeout) instead of
     # failing later, when a read lock cannot be raised to a write lock.
-    with connection.cursor() as cursor:
+    with nullcontext() if wait else impatient(cursor.db.connection):
         cursor.execute("UPDATE concord_log SET actor = %s", [actor.holder])
         if not cursor.rowcount:  # a flush took the row; the log begins a new epoch
             cursor.execute(
@@ -264,88 +276,55 @@ def _claim_sqlite(connection: BaseDatabaseWrapper, actor: Actor) -> None:
             )
 
 
-def _lock_row(connection: BaseDatabaseWrapper, model: type[Model], pk: Any, wait: float | None) -> bool:
-    if connection.vendor == "sqlite":
-        return True  # the whole database is ours already
-    found = True
-    concrete = model._meta.concrete_model or model
-    value = concrete._meta.pk.get_db_prep_value(pk, connection)
-    with connection.cursor() as cursor:
-        for table in reversed(_chain(model)):
-            cursor.execute(_lock_sql(connection, concrete, table, wait), [value])
-            found = cursor.fetchone() is not None and found
-    return found
+@contextmanager
+def impatient(connection: sqlite3.Connection) -> Iterator[None]:
+    """Let SQLite wait for nobody.
+
+    Raises:
+        NotFree: another connection has the database.
+    """
+    # On the driver's connection: these are no queries, and their way through Django costs more than they do.
+    cursor = connection.cursor()
+    ((patience,),) = cursor.execute("PRAGMA busy_timeout").fetchall()
+    cursor.execute("PRAGMA busy_timeout = 0").fetchall()
+    try:
+        yield
+    except OperationalError as error:
+        if "is locked" in str(error):
+            raise NotFree from error
+        raise
+    finally:
+        cursor.execute(f"PRAGMA busy_timeout = {int(patience)}").fetchall()
 
 
-def _chain(model: type[Model]) -> list[type[Model]]:
-    """Return the model and the parents its row is spread over, the topmost last."""
-    concrete = model._meta.concrete_model or model
-    tables = {f.model for f in concrete._meta.concrete_fields}
-    return [concrete, *(p for p in concrete._meta.all_parents if p in tables)]
-
-
-def _lock_sql(
-    connection: BaseDatabaseWrapper, model: type[Model], table: type[Model], wait: float | None
-) -> str:
-    # Raw, and on the table alone: the view's queryset may be DISTINCT, grouped or outer-joined, and the
-    # database refuses to lock those.
-    quote = connection.ops.quote_name
-    column = quote(table._meta.pk.column or "")
-    plain = f"SELECT t.{column} FROM {quote(table._meta.db_table)} t"
-    where = f"WHERE t.{column} = {_key_sql(quote, model, table)}"
-    if connection.vendor == "postgresql":
-        # NO KEY: rows that only reference this one by a foreign key need not wait.
-        lock = "FOR NO KEY UPDATE OF t"
-        if wait is None:
-            return f"{plain} {where} {lock}"
-        timeout = f"SELECT set_config('lock_timeout', '{max(1, int(wait * 1000))}', true)"
-        return f"WITH s AS MATERIALIZED ({timeout}) {plain}, s {where} {lock}"
-    seconds = f" WAIT {max(1, round(wait))}" if wait is not None and _is_mariadb(connection) else ""
-    return f"{plain} {where} FOR UPDATE{seconds}"
-
-
-def _key_sql(quote: Callable[[str], str], model: type[Model], table: type[Model], given: str = "%s") -> str:
-    """Return the key of an object's row in the table of a parent, where its own key is ``given``."""
-    if table is model:
-        return given
-    linked = ((p, link) for p, link in model._meta.parents.items() if link is not None)
-    parent, link = next((p, f) for p, f in linked if p is table or table in p._meta.all_parents)
-    if not link.primary_key:  # a second base has keys of its own
-        pk = quote(model._meta.pk.column or "")
-        given = f"(SELECT {quote(link.column or '')} FROM {quote(model._meta.db_table)} WHERE {pk} = {given})"
-    return _key_sql(quote, parent, table, given)
-
-
-def _is_mariadb(connection: BaseDatabaseWrapper) -> bool:
-    return bool(getattr(connection, "mysql_is_mariadb", False))
-
-
-def _read_state(connection: BaseDatabaseWrapper, entry: Entry, *, announce: bool) -> None:
-    # One statement, after the row lock was granted: a clock or a lock row read by the statement that waited
-    # would be from before the wait. It also tells PostgreSQL's triggers who writes.
-    label, pk = entry.identity
-    with connection.cursor() as cursor:
+def _take(entry: Entry, model: type[Model], pk: Any, first: Sequence[Row], *, wait: bool) -> None:
+    """Lock the rows, in this order, and read the state of the entry's object as it is then."""
+    connection, patience = entry.connection, settings.LOCK_TIMEOUT
+    asked = [s for row in first for s in statements.lock_row(connection, *row, patience)]
+    own = statements.lock_row(connection, model, pk, patience, skip=not wait) if pk is not None else []
+    asked += own
+    state = _state(entry, announce=True)
+    with connection.cursor() as cursor, waiting():
         if connection.vendor == "sqlite":
-            entry.now = time.time_ns() // 1000  # SQLite's clock is this process's
-            if not pk:
-                return
-            cursor.execute(
-                f"SELECT {LOCK_COLUMNS} FROM concord_lock WHERE model = %s AND object_pk = %s",
-                [label, pk],
-            )
-            row = cursor.fetchone()
-        else:
-            postgresql = connection.vendor == "postgresql"
-            actor = "set_config('concord.actor', %s, true)" if postgresql and announce else "%s"
-            now = POSTGRESQL_NOW if postgresql else MYSQL_NOW
-            cursor.execute(
-                f"SELECT {actor}, {now}, {LOCK_COLUMNS} FROM (SELECT 1) one"
-                " LEFT JOIN concord_lock ON model = %s AND object_pk = %s",
-                [entry.actor.holder or "", label, pk],
-            )
-            _, entry.now, *row = cursor.fetchone()
-    if row and row[0] is not None:
-        entry.lock = lock_value(row)
+            _claim_sqlite(cursor, entry.actor, wait=wait)
+        found = statements.send(cursor, [*asked, *state])
+    entry.found = all(found[len(asked) - len(own) : len(asked)])
+    if not (wait or entry.found):
+        raise NotFree
+    _note_state(entry, found[len(asked) :])
+
+
+def _state(entry: Entry, *, announce: bool) -> list[statements.Statement]:
+    label, pk = entry.identity
+    if not pk and entry.connection.vendor == "sqlite":
+        return []
+    return [statements.read_state(entry.connection, label, pk, entry.actor.holder, announce=announce)]
+
+
+def _note_state(entry: Entry, found: Sequence[Any]) -> None:
+    entry.now, lock = statements.state_of(entry.connection, found[0] if found else None)
+    if lock is not None:
+        entry.lock = lock_value(lock)
 
 
 def lock_value(row: Sequence[Any]) -> Lock:

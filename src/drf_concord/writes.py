@@ -16,6 +16,7 @@ from .attempts import run
 from .models import Lock, Versioned, parents
 from .protocol.errors import AlreadyExists, ConcordError, PreconditionRequired, VersionMismatch
 from .protocol.preconditions import Current, Preconditions, Verdict, evaluate
+from .pruning import after_write
 from .triggers import verify_once
 from .triggers.plan import moved_by_others
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from django.db.models import Model
 
-__all__ = ["Intent", "check", "create", "parents", "run", "settle", "write"]
+__all__ = ["UNCONDITIONAL", "Intent", "check", "create", "parents", "run", "settle", "write"]
 
 T = TypeVar("T", bound="Model")
 R = TypeVar("R")
@@ -78,6 +79,7 @@ def write(
     perform: Callable[[T], R],
     refused: Callable[[ConcordError, T, rows.Entry], None] | None = None,
     first: Sequence[tuple[type[Model], Any]] = (),
+    wait: bool = True,
 ) -> R:
     """Do one write to one object, guarded: the only check that counts is made on the locked row.
 
@@ -91,14 +93,16 @@ def write(
         perform: validates and saves; a full save of a locked, fresh row reverts nobody.
         refused: adds to a refusal what this caller may know of the object.
         first: rows to lock before this one, such as the parents it touches.
+        wait: whether to wait for the row where another writer has it.
 
     Raises:
+        rows.NotFree: without ``wait``, before anything was asked or done.
         ConcordError: as ``check``; Busy when the database did not get to it; Conflict when a constraint says
             that something was written at the same time.
     """
 
     def attempt() -> R:
-        with rows.enter(model, pk, using=using, actor=intent.actor, first=first) as entry:
+        with rows.enter(model, pk, using=using, actor=intent.actor, first=first, wait=wait) as entry:
             verify_once(using)
             obj = fetch()
             try:
@@ -111,6 +115,7 @@ def write(
             entry.version = obj.__dict__.get("version") if isinstance(obj, Versioned) else None
             result = perform(obj)
             _end_lock(model, pk, entry, intent.operation)
+            after_write(using)
             return result
 
     return run(attempt, using=using, conditional=intent.preconditions.guards)
@@ -126,7 +131,9 @@ def create(actor: rows.Actor, *, model: type[Model], using: str, perform: Callab
     def attempt() -> R:
         with rows.enter(model, using=using, actor=actor):
             verify_once(using)
-            return perform()
+            result = perform()
+            after_write(using)
+            return result
 
     return run(attempt, using=using, conditional=False)
 

@@ -41,8 +41,8 @@ def run_counter(processes: list[Worker], path: str, *, writes: int = WRITES) -> 
     item = Item.objects.create()
     share = -(-writes // len(processes))
     for process in processes:
-        process.tell(do="count", path=path.format(item.pk), clients=4, writes=share, seconds=60 + writes / 12)
-    histories = [process.answer(120 + writes / 10) for process in processes]
+        process.tell(do="count", path=path.format(item.pk), clients=4, writes=share, seconds=60 + writes / 4)
+    histories = [process.answer(120 + writes / 3) for process in processes]
     item.refresh_from_db()
     return histories, item.count
 

@@ -1,6 +1,8 @@
 """Promise 3 under real processes: who comes and goes while others write ends with what a GET shows.
 
-One validator per guarantee; ``CONCORD_CHANGES`` and ``CONCORD_RECONNECTS`` make the run as long as wanted.
+One writer is killed in the middle, and one is stopped for a while with whatever it holds. One validator per
+guarantee; ``CONCORD_CHANGES``, ``CONCORD_RECONNECTS`` and ``CONCORD_STOP`` (seconds) make the run as long as
+wanted.
 """
 
 from __future__ import annotations
@@ -8,27 +10,33 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, sync_to_async
 from django.db import connection
 from rest_framework.test import APIClient
 
+from drf_concord import transports
 from drf_concord.live import hub as hubs
 from drf_concord.live.pool import pool
 from drf_concord.testing import APICommunicator
 from tests.app.models import Item
 from tests.app.sockets import application
-from tests.concurrency.threads import swift_flush
+from tests.concurrency.threads import swift_flush, until
+from tests.services import REDIS
+from tests.transports.proxy import Proxy
 
 __all__ = ["swift_flush"]  # a fixture
 
 CHANGES = int(os.environ.get("CONCORD_CHANGES", "450"))
 RECONNECTS = int(os.environ.get("CONCORD_RECONNECTS", "12"))
+STOP = float(os.environ.get("CONCORD_STOP", "0.3"))
 WRITERS = 3
 
 pytestmark = [
@@ -48,6 +56,7 @@ class Copy:
     since: dict[str, str] | None = None
     parts: list[Any] = field(default_factory=list)
     resets: int = 0
+    how: str = ""
     older: int = 0
     follows: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -60,6 +69,7 @@ class Copy:
             for item in frame["items"]:
                 self.put(item["pk"], item["version"], item["instance"])
         elif kind == "subscribed" or kind == "mark":
+            self.how = frame.get("how", self.how)
             self.since = {"epoch": frame["epoch"], "position": frame["position"]}
             self.follows.set()
         elif kind == "changes":
@@ -91,7 +101,7 @@ async def session(copy: Copy, until: Any) -> None:
     if copy.since is not None:
         frame |= {"since": copy.since, "have": list(copy.objects)}
     await socket.send_json_to(frame)
-    copy.parts = []
+    copy.parts, copy.how = [], ""
     copy.follows.clear()
     seq = 0
     try:
@@ -128,38 +138,77 @@ async def frames_of(socket: Any, until: Any) -> Any:
                 task.cancel()
 
 
-def writers(rounds: int) -> list[subprocess.Popen[str]]:
+def writer(number: int, rounds: int) -> subprocess.Popen[str]:
     name = str(connection.settings_dict["NAME"])
-    command = [sys.executable, "-m", "tests.concurrency.scribbler", name]
-    return [
-        subprocess.Popen([*command, str(n), str(rounds)], stdout=subprocess.PIPE, text=True)
-        for n in range(WRITERS)
-    ]
+    command = [sys.executable, "-m", "tests.concurrency.scribbler", name, str(number), str(rounds)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def alone() -> bool:
+    """Return whether nobody else writes: a server may commit after its client was killed."""
+    if connection.vendor != "postgresql":
+        return True
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND pid <> pg_backend_pid() AND state <> 'idle'"
+        )
+        return cursor.fetchone() == (0,)
 
 
 def fresh() -> dict[int, Any]:
     return {item["id"]: item for item in APIClient().get("/items/").json()}
 
 
-def run(read: Any = None) -> tuple[Copy, dict[int, Any], int]:
-    """Let processes write while a client comes and goes; return its copy, a GET, and how much was written."""
+def run(redis: Proxy | None = None) -> tuple[Copy, dict[int, Any], int]:
+    """Let processes write while a client comes and goes; return its copy, a GET, and how much was written.
+
+    Args:
+        redis: what hints go through; it is away for the middle third of the run.
+    """
     # so many that few are written twice: a change that was missed stays missed
     Item.objects.bulk_create([Item(text=str(n)) for n in range(800)])
     copy, chance = Copy(), random.Random(7)
-    started, written = writers(CHANGES // WRITERS), list[int]()
+    victim = writer(WRITERS, 10**9)  # writes until it is killed
+    started = [victim, *(writer(n, CHANGES // WRITERS) for n in range(WRITERS))]
+    written, hurt = list[int](), list[str]()
+
+    def hurts(sign: signal.Signals) -> None:
+        assert victim.poll() is None
+        victim.send_signal(sign)
+        hurt.append(sign.name)
 
     async def all_of_it() -> None:
+        resumed = 0
         loop = asyncio.get_running_loop()
         ended = asyncio.gather(*(loop.run_in_executor(None, process.communicate) for process in started))
 
         async def a_while() -> None:
             await asyncio.wait([ended], timeout=chance.random() * 0.4)
 
-        for _ in range(RECONNECTS):
-            await session(copy, a_while)
+        async def some_news() -> None:
+            if chance.random() < 0.8:  # else the line is cut before anything has come
+                await asyncio.wait_for(copy.follows.wait(), 30)
+            await a_while()
+
+        for number in range(RECONNECTS):
+            await session(copy, some_news)
+            resumed += copy.how == "resumed"
+            if number == RECONNECTS // 4:
+                hurts(signal.SIGSTOP)
+                loop.call_later(STOP, hurts, signal.SIGCONT)
+                loop.call_later(STOP + 0.3, hurts, signal.SIGKILL)
+            if redis is not None and number == RECONNECTS // 3:
+                await sync_to_async(until)(lambda: redis.connected > WRITERS, "everybody's connection")
+                redis.cut()
+            if redis is not None and number == 2 * RECONNECTS // 3:
+                redis.restore()
             if chance.random() < 0.5:
                 await a_while()
-        written.extend(int(out) for out, _ in await ended)
+        written.extend(int(out) for out, _ in await ended if out)
+        assert resumed >= RECONNECTS // 3, "nobody came back: the run is void"
+        assert hurt == ["SIGSTOP", "SIGCONT", "SIGKILL"]
+        await sync_to_async(until)(alone, "the end of what the killed one had begun")
 
         async def settled() -> None:
             await asyncio.wait_for(copy.follows.wait(), 30)
@@ -179,8 +228,33 @@ def run(read: Any = None) -> tuple[Copy, dict[int, Any], int]:
     return copy, fresh(), sum(written)
 
 
+@pytest.fixture
+def redis(monkeypatch: pytest.MonkeyPatch, settings: Any) -> Iterator[Proxy]:
+    """Redis behind a proxy, as the channel layer of this process and of those it starts."""
+    with Proxy(REDIS.host, REDIS.port) as proxy:
+        host = f"redis://127.0.0.1:{proxy.port}/0"
+        monkeypatch.setenv("CONCORD_TEST_LAYER", host)
+        config = {"hosts": [host], "prefix": f"test-{settings.RUN}"}
+        backend = "channels_redis.pubsub.RedisPubSubChannelLayer"
+        settings.CHANNEL_LAYERS = {"default": {"BACKEND": backend, "CONFIG": config}}
+        yield proxy
+        for transport in transports.transports():
+            transport.close()
+
+
 def test_coming_and_going_ends_with_what_a_get_shows() -> None:
-    copy, expected, written = run()
+    ends_equal(*run())
+
+
+# The receiving task of channels-redis' pubsub layer can lose its cancellation when Redis was away, and then
+# the event loop never ends: seen once in some twenty runs, and nothing that a run of every day should meet.
+@pytest.mark.skipif("CONCORD_CHANGES" not in os.environ, reason="part of the long form: set CONCORD_CHANGES")
+@pytest.mark.services("redis")
+def test_also_while_redis_is_away(redis: Proxy) -> None:
+    ends_equal(*run(redis))
+
+
+def ends_equal(copy: Copy, expected: dict[int, Any], written: int) -> None:
     assert written >= CHANGES - WRITERS, "too little was written: the run is void"
     assert copy.resets == 0, "a system that resets always passes anything"
     assert copy.objects == expected

@@ -8,7 +8,6 @@ no transaction in two parts.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -277,10 +276,7 @@ STORIES = {
 }
 
 
-@pytest.mark.skipif(
-    "PYTEST_XDIST_WORKER" in os.environ,
-    reason="counts the transactions of the cluster: run it alone, with -n 0",
-)
+@pytest.mark.alone
 @pytest.mark.postgresql
 @pytest.mark.parametrize("name", WRONG)
 def test_the_story_in_which_a_wrong_cursor_fails(name: str, others: Callable[[], Any]) -> None:

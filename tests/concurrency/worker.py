@@ -136,7 +136,7 @@ def stall(pk: int, text: str) -> str:
 
 def mutate(name: str) -> str:
     """Take a rule out of this process."""
-    from drf_concord import rows, writes
+    from drf_concord import rows, statements, writes
 
     check = writes.check
 
@@ -144,14 +144,14 @@ def mutate(name: str) -> str:
         if not rows._entries.get():
             check(*args)
 
-    def unlocked(*args: Any) -> bool:
-        return True
+    def unlocked(*args: Any, **kwargs: Any) -> list[Any]:
+        return []
 
     if name == "the second check":
         writes.check = before_the_lock
     elif name == "the row lock":
-        rows._lock_row = unlocked
-        rows._claim_sqlite = lambda *args: None
+        statements.lock_row = unlocked
+        rows._claim_sqlite = lambda *args, **kwargs: None
     else:
         raise LookupError(name)
     return name

@@ -82,3 +82,21 @@ def test_a_file_that_is_locked_for_a_moment_is_looked_at_again(name: str) -> Non
         return found
 
     assert asyncio.run(run())
+
+
+def test_where_nobody_writes_it_looks_less_often(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 1_100:
+            _commit(name)
+        if len(waits) == 1_200:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "asyncio", SimpleNamespace(sleep=sleep))
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(module.watch("default", lambda: None))
+    assert set(waits[:1_000]) == {module.SOON}
+    assert set(waits[1_000:1_100]) == {module.LATER}
+    assert set(waits[1_100:]) == {module.SOON}

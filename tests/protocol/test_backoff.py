@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drf_concord.protocol.backoff import delay
+from drf_concord.protocol.backoff import delay, spread
 
 attempts = st.integers(0, sys.maxsize)
 jitters = st.floats(0, 1, exclude_max=True)
@@ -38,3 +38,20 @@ def test_those_who_failed_together_do_not_come_back_together() -> None:
 
     assert max(seconds) <= 34
     assert min(seconds) >= 33
+
+
+@pytest.mark.parametrize(("among", "whole"), [(1, 1.0), (99, 1.0), (1000, 10.0), (10**6, 60.0)])
+def test_those_who_are_sent_away_together_come_back_within_a_time_that_suits_their_number(
+    among: int, whole: float
+) -> None:
+    assert spread(0, among, 0.0) == 0.0
+    assert spread(among - 1, among, 1.0) == pytest.approx(whole)
+
+
+@given(jitters)
+def test_everybody_has_a_slot_of_their_own(jitter: float) -> None:
+    waits = [spread(place, 1000, jitter) for place in range(1000)]
+
+    for place, wait in enumerate(waits):
+        assert place * 0.01 - 1e-9 <= wait <= (place + 1) * 0.01 + 1e-9
+    assert spread(1, 4, jitter, each=1.0, least=0.0, most=2.0) == pytest.approx((1 + jitter) / 2)

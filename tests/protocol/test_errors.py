@@ -23,6 +23,7 @@ CODES = {
     "VersionMismatch": ("version_mismatch", 412),
     "AlreadyExists": ("already_exists", 412),
     "LockLost": ("lock_lost", 412),
+    "IdempotencyMismatch": ("idempotency_mismatch", 422),
     "PreconditionRequired": ("precondition_required", 428),
     "LockLimit": ("lock_limit", 429),
     "Busy": ("busy", 503),

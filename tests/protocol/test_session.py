@@ -181,6 +181,22 @@ def test_one_object_that_changes_for_ever_is_no_overflow() -> None:
         session.deliver(key, "app.Item", [change(version=version)])
 
 
+def test_news_of_a_lock_wait_beside_those_of_its_object() -> None:
+    session, key = following(window=10)
+    session.deliver(key, "app.Item", [change()])
+
+    def locked(state: str) -> Rendered:
+        return Rendered("LOCKED", "1", "null", lock=json.dumps({"state": state}))
+
+    assert session.deliver(key, "app.Item", [change(version=6), locked("held")]) == []
+    assert session.deliver(key, "app.Item", [locked("frozen")]) == []
+    [frame] = parsed(session.receive('{"action": "ack", "seq": 1}')[1])
+    assert frame["changes"] == [
+        {"action": "UPDATED", "pk": 1, "etag": '"t"', "version": 6, "instance": {"id": 1, "text": "a"}},
+        {"action": "LOCKED", "pk": 1, "etag": None, "version": None, "lock": {"state": "frozen"}},
+    ]
+
+
 def test_a_snapshot_larger_than_the_window_comes_in_pages() -> None:
     session, key = following(window=5000)
     items = [change("CREATED", pk) for pk in range(3 * module.PAGE)]
@@ -248,3 +264,38 @@ def test_an_object_without_tag_and_version() -> None:
     [frame] = parsed(session.deliver(key, "app.Item", [Rendered("UPDATED", '"k"', "{}")]))
     [bare] = frame["changes"]
     assert bare == {"action": "UPDATED", "pk": "k", "etag": None, "version": None, "instance": {}}
+
+
+def test_changes_that_are_told_each_do_not_replace_one_another() -> None:
+    session, key = following(window=0)
+    session.deliver(key, "app.Item", [Rendered("UPDATED", "1", "{}", event=1)])
+    for event in (2, 3):
+        assert session.deliver(key, "app.Item", [Rendered("UPDATED", "1", "{}", event=event)]) == []
+    [frame] = session.receive('{"action":"ack","seq":1}')[1]
+    assert len(json.loads(frame)["changes"]) == 2
+
+
+def test_what_was_kept_back_is_no_whole_transaction_while_more_follows() -> None:
+    session, key = following(window=0)
+    session.deliver(key, "app.Item", [Rendered("UPDATED", "1", "{}")])
+    session.deliver(key, "app.Item", [Rendered("UPDATED", "2", "{}")], more=True)
+    [frame] = session.receive('{"action":"ack","seq":1}')[1]
+    assert json.loads(frame)["more"] is True
+    session.deliver(key, "app.Item", [Rendered("UPDATED", "3", "{}")], more=True)
+    session.deliver(key, "app.Item", [Rendered("UPDATED", "4", "{}")])
+    [frame] = session.receive('{"action":"ack","seq":2}')[1]
+    assert json.loads(frame)["more"] is False
+
+
+def test_a_subscription_stands_until_it_is_ended_whatever_has_its_request_id_then() -> None:
+    session, subscribe = Session(sequenced=True), '{"action":"subscribe","model":"app.Item","value":1}'
+    [first], _ = session.receive(subscribe)
+    assert isinstance(first, Follow)
+    assert session.stands(first)
+    session.receive('{"action":"unsubscribe"}')
+    assert not session.stands(first)
+    [second], _ = session.receive(subscribe)
+    assert isinstance(second, Follow)
+    assert second == first
+    assert session.stands(second)
+    assert not session.stands(first)

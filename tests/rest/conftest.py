@@ -12,6 +12,7 @@ from django.core.cache import cache
 from rest_framework.test import APIClient
 
 from drf_concord import rows
+from drf_concord.rest import guards
 
 AtTheGate = Callable[[Callable[[], object]], None]
 
@@ -61,6 +62,14 @@ def as_ada(ada: Any) -> APIClient:
 @pytest.fixture
 def as_boss(boss: Any) -> APIClient:
     return client_of(boss)
+
+
+@pytest.fixture(params=["the row first", "the object first"])
+def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Let writes lock the row their address names before they look, and then look before they lock."""
+    if request.param == "the object first":
+        monkeypatch.setattr(guards, "address_of", lambda view: None)
+    return str(request.param)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from drf_concord.rest.serializers import ETagField
 from tests.app.models import Bare, Event, Folder, Item, Place, Restaurant, Tag
 from tests.app.urls import urlpatterns as app_patterns
 
-pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
+pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__), pytest.mark.usefixtures("both_ways")]
 
 
 class ItemSerializer(serializers.ModelSerializer):

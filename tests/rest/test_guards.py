@@ -34,7 +34,7 @@ from tests.app.urls import urlpatterns as app_patterns
 
 from .conftest import AtTheGate
 
-pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
+pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__), pytest.mark.usefixtures("both_ways")]
 
 
 class ItemSerializer(serializers.ModelSerializer):
@@ -411,7 +411,11 @@ def test_an_address_that_leads_elsewhere_each_time(api: APIClient, monkeypatch: 
 def test_what_is_stale_already_is_refused_without_waiting_for_the_row(
     api: APIClient, item: Item, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rows, "enter", None)
+    def taken(*_: Any, wait: bool, **__: Any) -> Any:
+        assert not wait
+        raise rows.NotFree
+
+    monkeypatch.setattr(rows, "enter", taken)
     assert patch(api, f"/item/{item.pk}/", {"text": "two"}, '"x-1"').status_code == 412
 
 

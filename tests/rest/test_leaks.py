@@ -22,7 +22,7 @@ from tests.app.models import Bare, Item
 
 from .conftest import AtTheGate, client_of
 
-pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
+pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__), pytest.mark.usefixtures("both_ways")]
 
 SECRET = "the secret text"
 METHODS = ("GET", "HEAD", "PUT", "PATCH", "DELETE")

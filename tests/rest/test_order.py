@@ -26,7 +26,7 @@ from drf_concord.models import Lock
 from drf_concord.rest import guards, viewsets
 from tests.app.models import Pair
 
-pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
+pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__), pytest.mark.usefixtures("both_ways")]
 
 
 class Guido(BaseAuthentication):

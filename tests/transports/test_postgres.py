@@ -147,6 +147,16 @@ def test_under_tests_no_connection_is_kept(transport: Postgres) -> None:
 
 
 @on_postgresql
+def test_under_tests_nobody_is_told_where_nobody_listens(transport: Postgres) -> None:
+    """Or it would be connected still when the test runner drops the database."""
+    transport.announce()
+    assert transport._sender.thread is None
+    with Listening(transport, STARTS):
+        assert transport._listening == 1
+    assert transport._listening == 0
+
+
+@on_postgresql
 @pytest.mark.usefixtures("keeps")
 def test_a_hint_is_no_part_of_the_writers_transaction(transport: Postgres) -> None:
     with Listening(transport, STARTS) as listening:
@@ -196,6 +206,7 @@ def test_a_connection_that_falls_silent_is_left(
 
 
 @on_postgresql
+@pytest.mark.usefixtures("keeps")
 def test_a_writer_does_not_notice_that_the_server_is_away(
     transport: Postgres, postgresql: Proxy, monkeypatch: pytest.MonkeyPatch, logged: Logged
 ) -> None:

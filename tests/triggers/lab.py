@@ -19,7 +19,7 @@ from django.test import override_settings
 
 from drf_concord import triggers
 
-__all__ = ["ALIAS", "Lab", "laboratory"]
+__all__ = ["ALIAS", "BOOKS", "Lab", "laboratory"]
 
 ALIAS = "lab"
 urlpatterns: list[Any] = []
@@ -29,6 +29,15 @@ from __future__ import annotations
 from django.db import models
 
 from drf_concord.models import Lockable, Versioned
+"""
+BOOKS = """
+class Shelf(Versioned):
+    name = models.CharField(max_length=9, default="")
+
+class Book(Versioned):
+    touches = ["shelf"]
+    title = models.CharField(max_length=9, default="")
+    shelf = models.ForeignKey(Shelf, null=True, related_name="books", on_delete=models.CASCADE)
 """
 MIGRATION = """
 from __future__ import annotations
@@ -162,15 +171,16 @@ class Lab:
 
 
 @contextmanager
-def laboratory(folder: Path, database: str) -> Iterator[Lab]:
+def laboratory(folder: Path, database: str, **server: str) -> Iterator[Lab]:
     """Set up an empty app in an empty database; both are gone afterwards.
 
     Args:
         folder: where the app is written.
         database: the name of a database, as Django's settings have it.
+        server: what else is not as in the database of the tests, such as HOST.
     """
     settings = copy.deepcopy(connections["default"].settings_dict)
-    connections.databases[ALIAS] = settings | {"NAME": database}
+    connections.databases[ALIAS] = settings | {"NAME": database} | server
     routed = override_settings(DATABASE_ROUTERS=[ToLab()], CONCORD={}, ROOT_URLCONF=__name__)
     routed.enable()
     sys.path.insert(0, str(folder))

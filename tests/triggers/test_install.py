@@ -19,25 +19,16 @@ from drf_concord import triggers
 from drf_concord.models import Log as LogRow
 from tests.concurrency.threads import Call, until
 from tests.settings import TEST_DB
-from tests.triggers.lab import ALIAS, Lab
+from tests.triggers.lab import ALIAS, BOOKS, Lab
 from tests.triggers.recorded import Log
 
 SQLITE = TEST_DB == "sqlite"
 ROOT = Path(__file__).resolve().parents[2]
-MODELS = """
-class Shelf(Versioned):
-    name = models.CharField(max_length=9, default="")
-
-class Book(Versioned):
-    touches = ["shelf"]
-    title = models.CharField(max_length=9, default="")
-    shelf = models.ForeignKey(Shelf, null=True, related_name="books", on_delete=models.CASCADE)
-"""
 
 
 @pytest.fixture
 def shop(lab: Lab) -> Any:
-    shop = lab.write(MODELS)
+    shop = lab.write(BOOKS)
     lab.generate()
     lab.migrate()
     return shop
@@ -126,7 +117,7 @@ def test_what_is_in_place_is_left_alone(lab: Lab, shop: Any) -> None:
 
 def test_a_change_of_the_code_replaces_triggers_without_a_new_epoch(lab: Lab, shop: Any) -> None:
     epoch = lab.epoch()
-    lab.write(MODELS.replace("class Book(Versioned):", "class Book(Versioned):\n    concord_routes = []"))
+    lab.write(BOOKS.replace("class Book(Versioned):", "class Book(Versioned):\n    concord_routes = []"))
     assert {p.rpartition(" is ")[2] for p in triggers.problems(ALIAS)} == {"out of date."}
     assert triggers.install(ALIAS) is False
     assert triggers.problems(ALIAS) == []
@@ -156,7 +147,7 @@ def test_a_trigger_of_our_name_for_something_else_is_put_right(lab: Lab, shop: A
 
 def test_strangers_are_dropped(lab: Lab, shop: Any) -> None:
     """A model that is not captured any more keeps neither triggers nor functions."""
-    lab.write(MODELS.replace("Versioned", "models.Model"))
+    lab.write(BOOKS.replace("Versioned", "models.Model"))
     triggers.install(ALIAS)
     assert names(lab, "shop_book") == []
     assert lab.installed() == lab.wanted()
@@ -253,7 +244,7 @@ class WithoutLog:
         return app_label != "concord"
 
 
-def test_captured_tables_without_the_log_are_reported(lab: Lab, shop: Any) -> None:
+def test_captured_tables_without_the_log_are_reported(db: None, lab: Lab, shop: Any) -> None:
     assert triggers.problems("default") == []
     lab.migrate("concord", "zero")
     assert triggers.problems(ALIAS) == []  # it is yet to be migrated

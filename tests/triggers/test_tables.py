@@ -12,7 +12,7 @@ from django.db import connections
 
 from drf_concord import triggers
 from tests.settings import RUN, TEST_DB
-from tests.triggers.lab import ALIAS, Lab
+from tests.triggers.lab import ALIAS, BOOKS, Lab
 from tests.triggers.recorded import Log
 
 KEY = "integer PRIMARY KEY AUTOINCREMENT" if TEST_DB == "sqlite" else "bigserial PRIMARY KEY"
@@ -211,20 +211,10 @@ class Thing(Versioned):
 
 # ---------------------------------------------------------------------------------------- writers
 
-SHELF = """
-class Shelf(Versioned):
-    name = models.CharField(max_length=9, default="")
-
-class Book(Versioned):
-    touches = ["shelf"]
-    title = models.CharField(max_length=9, default="")
-    shelf = models.ForeignKey(Shelf, null=True, related_name="books", on_delete=models.CASCADE)
-"""
-
 
 def test_a_cascade_of_the_database(lab: Lab) -> None:
     lab.write(
-        SHELF.replace('default="")\n', 'default="")\n', 1) + "    class Meta:\n        managed = False\n"
+        BOOKS.replace('default="")\n', 'default="")\n', 1) + "    class Meta:\n        managed = False\n"
     )
     lab.sql(f"CREATE TABLE shop_shelf (id {KEY}, {VERSION}, name varchar(9) NOT NULL)")
     lab.sql(
@@ -252,7 +242,7 @@ OTHER_PROCESS = {
 
 
 def test_raw_sql_of_another_process(lab: Lab) -> None:
-    shop = lab.write(SHELF)
+    shop = lab.write(BOOKS)
     lab.generate()
     lab.migrate()
     book = shop.Book.objects.create(shelf=shop.Shelf.objects.create())
@@ -276,7 +266,7 @@ def test_raw_sql_of_another_process(lab: Lab) -> None:
 
 @pytest.mark.postgresql
 def test_a_role_that_may_only_update(lab: Lab) -> None:
-    shop = lab.write(SHELF)
+    shop = lab.write(BOOKS)
     lab.generate()
     lab.migrate()
     shop.Book.objects.create(shelf=shop.Shelf.objects.create())
@@ -310,7 +300,7 @@ def test_a_role_that_may_only_update(lab: Lab) -> None:
 @pytest.mark.postgresql
 def test_tables_in_another_schema(lab: Lab) -> None:
     """The search path says which table is meant, for the triggers as for everything else."""
-    shop = lab.write(SHELF)
+    shop = lab.write(BOOKS)
     lab.generate()
     lab.migrate()
     lab.sql("CREATE SCHEMA tenant")

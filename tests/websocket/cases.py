@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -11,9 +13,18 @@ from django.test import TransactionTestCase
 from drf_concord.testing import APICommunicator, get_headers_for_user
 from tests.app.sockets import application
 
-__all__ = ["SocketCase", "database"]
+__all__ = ["SocketCase", "database", "until"]
 
 database = sync_to_async
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Let the event loop go on until something holds."""
+    for _ in range(10_000):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("It never came to that.")
 
 
 class SocketCase(TransactionTestCase):

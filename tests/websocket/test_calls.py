@@ -156,6 +156,19 @@ class BothDoors(SocketCase):
         ] == 200
 
     @async_test
+    async def test_where_a_lock_is_of_one_client_its_token_comes_with_the_answer(self) -> None:
+        await database(models.Item.objects.create)(pk=1001, text="a")
+        about = {"model": "app.Item", "pk": 1001}
+        patch = {**about, "action": "patch", "data": {"text": "b"}}
+        with override_settings(CONCORD={"LOCK_HOLDER": "client"}):
+            token = (await self.ask({**about, "action": "lock"}))["data"]["lock_token"]
+            assert (await self.ask(patch))["response_status"] == 409  # another tab of the same user
+            assert (await self.ask({**patch, "lock_token": token}))["response_status"] == 200
+            assert (await self.ask({**about, "action": "unlock", "lock_token": token}))[
+                "response_status"
+            ] == 204
+
+    @async_test
     async def test_a_user_who_was_deactivated_writes_nothing_any_more(self) -> None:
         await database(models.Note.objects.create)(pk=1001, text="a")
         call = {"action": "patch", "model": "app.Note", "pk": 1001, "data": {"text": "b"}}

@@ -16,6 +16,7 @@ class Notes(SocketCase):
     """A consumer used like a generic view."""
 
     path = "/notes/"
+    reset_sequences = True  # a new object must not be given a key that is named here
 
     async def asyncSetUp(self) -> None:
         await super().asyncSetUp()

@@ -4,71 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
-from dataclasses import dataclass, field
+from collections import defaultdict
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
+
+from rest_framework.exceptions import APIException
 
 from ..protocol.changes import Change, Op, Position
 from ..protocol.errors import PositionLost
-from ..protocol.session import Rendered
+from ..protocol.session import PAGE, Rendered
 from .looks import Look, Shown, Spec, json_of, look, pks_of
+from .members import Member, told_to
 from .pool import pool
 from .sharing import Level
+from .telling import Trace, ahead, events, gone, render, trace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Coroutine, Iterable, Sequence
 
     from .hub import Hub
-    from .views import Caller
 
-__all__ = ["Cohort", "Member", "Subscriber"]
+__all__ = ["Cohort"]
 
 logger = logging.getLogger("drf_concord")
 
-Trace = tuple[str, int | None]
-"""What is remembered of an object that is shown: what names it when it is gone, and a hash of its body."""
-
 RETURNS = 32
 """For how many different clients that come back the answer is kept, until something changes."""
+EVENTS = 10_000
+"""How many changes may wait for one subscription that wants to be told of each."""
 YIELD = 128
 """After how many sockets the sender lets others run."""
-
-
-class Subscriber(Protocol):
-    """The far end of a subscription: a socket's, or a stream's."""
-
-    sequenced: bool
-
-    def subscribed(self, how: str, position: Position) -> None:
-        """Nothing from this position on is missed."""
-
-    def snapshot(self, items: list[Rendered]) -> None:
-        """These are the objects to begin with."""
-
-    def deliver(self, changes: list[Rendered], *, more: bool) -> None:
-        """These objects changed, in one transaction or some whole ones, unless ``more`` follows."""
-
-    def reset(self, code: str) -> None:
-        """What you have is void; a snapshot follows."""
-
-    def end(self, status: int, message: str) -> None:
-        """There will be no more."""
-
-
-@dataclass(eq=False, slots=True)
-class Member:
-    """One subscription in its cohort."""
-
-    subscriber: Subscriber
-    caller: Caller
-    spec: Spec
-    view: Any = None
-    cohort: Cohort | None = None
-    stale: bool = False  # the account changed since the view was admitted
-    visible: bool = False  # of a single object: whether this member was shown it
-    unknown: set[str] = field(default_factory=set)  # gone before this member came, but not yet noticed
 
 
 class Cohort:
@@ -76,35 +42,61 @@ class Cohort:
 
     Attributes:
         spec: what is followed.
+        level: for whom answers were thought to hold when it was made.
         holds: for whom an answer of this cohort holds.
+        joining: how many are about to become members.
+        closed: the hub brings no more changes here.
         settled: everything of the log up to this tick has been delivered to the members.
     """
 
     def __init__(self, hub: Hub, spec: Spec, holds: Level) -> None:
         self.hub = hub
         self.spec = spec
-        self.holds = holds
+        self.level = self.holds = holds
         self.members: dict[int, Member] = {}
+        self.joining = 0
+        self.closed = False
         self.shown: dict[str, Trace] | None = None
         self.lock = asyncio.Lock()
-        self._dirty: dict[str, Change] = {}
-        self._delivered = hub.tick
+        self._dirty: dict[str, list[Change]] = {}
+        self._waiting = 0
+        self._dirty_since: int | None = None  # tick of the first change that waits
+        self._busy_since: int | None = None  # the same of those that are being delivered
         self._task: asyncio.Task[None] | None = None
         self._open_since: int | None = None  # tick of a delivery that said: more follows
-        self._cached: tuple[int, list[Rendered]] | None = None
+        self._generation = 0  # counts what makes the two below void
+        self._cached: tuple[int, list[Rendered], set[str]] | None = None
         # what was told to clients that came back: with the same position and objects they get the same
-        self._returned: dict[tuple[int, Position, tuple[str, ...]], list[Rendered]] = {}
+        self._returned: dict[tuple[int, Position, tuple[str, ...]], tuple[list[Rendered], set[str]]] = {}
 
     @property
     def settled(self) -> int:
         """The last tick whose changes this cohort's members have."""
-        return self.hub.tick if self._task is None and not self._dirty else self._delivered
+        since = self._outstanding_since()
+        return self.hub.tick if since is None else since - 1
 
-    def touch(self, changes: Iterable[tuple[str, Change]]) -> None:
-        """Take in changes that may concern this cohort, as (key of the object, change)."""
-        before = self._dirty
+    def _outstanding_since(self) -> int | None:
+        """Return the tick of the first change that is not delivered yet, or None."""
+        return min((t for t in (self._busy_since, self._dirty_since) if t is not None), default=None)
+
+    def touch(self, changes: Iterable[tuple[str, Change]], since: int | None = None) -> None:
+        """Take in changes that may concern this cohort.
+
+        Args:
+            changes: each as (key of the object, change).
+            since: the tick of the first of them; the hub's when None.
+        """
+        since = self.hub.tick if since is None else since
+        self._dirty_since = since if self._dirty_since is None else min(since, self._dirty_since)
         for key, change in changes:
-            before[key] = change
+            if self.spec.events:
+                self._dirty.setdefault(key, []).append(change)
+                self._waiting += 1
+            else:
+                self._dirty[key] = [change]
+        if self._waiting > EVENTS:
+            self.end(503, "Too much changed at a time to tell each change. Subscribe again.")
+        self._generation += 1
         self._cached = None
         self._returned.clear()
         self.wake()
@@ -112,7 +104,6 @@ class Cohort:
     def wake(self) -> None:
         """Deliver what is outstanding, in the background."""
         if self._task is None and self.members:
-            self._delivered = self.hub.tick - 1
             self._task = asyncio.create_task(self._work())
 
     async def drained(self) -> None:
@@ -124,21 +115,45 @@ class Cohort:
         try:
             while self._dirty and self.members:
                 async with self.lock:
-                    tick = self.hub.tick
-                    dirty, self._dirty = self._dirty, {}
-                    await self._round(dirty, tick)
-                    self._delivered = tick
+                    await self._deliver()
+        finally:
+            self._task = None
+
+    async def _deliver(self) -> None:
+        """Deliver what waits, and until that is done tell nobody that he has it; the lock is held.
+
+        It has to come to its end: who was not told of what is remembered as shown is never told.
+        """
+        dirty, self._dirty, self._waiting = self._dirty, {}, 0
+        self._busy_since, self._dirty_since = self._dirty_since, None
+        try:
+            if dirty and self.members:  # who is the first to join looks at the database himself
+                await self._round(dirty, self.hub.tick)
         except Exception:
             logger.exception("The view %s failed while a change was delivered.", self.spec.view.__name__)
             self.end(500, "The view failed.")
         finally:
-            self._task = None
-        if self._dirty and self.members:
-            self.wake()
+            self._busy_since = None
 
-    async def _round(self, dirty: dict[str, Change], tick: int) -> None:
-        if self.shown is None or not self.members:
-            return  # the first member is still loading: it will look at the database itself
+    def left_over(self, dirty: dict[str, list[Change]]) -> tuple[list[tuple[str, Change]], int | None]:
+        """Return what others have to deliver now, and the tick of the first of it.
+
+        Args:
+            dirty: what was being delivered.
+        """
+        both, since = [*dirty.items(), *self._dirty.items()], self._outstanding_since()
+        self._dirty, self._dirty_since = {}, None
+        return [(key, change) for key, changes in both for change in changes], since
+
+    def go_on_from(self, other: Cohort, members: Sequence[Member]) -> None:
+        """Take over some members of a cohort that is parted, and what they know."""
+        self.shown = dict(other.shown or {})
+        self._open_since = other._open_since
+        for member in members:
+            self.members[id(member)] = member
+            member.cohort = self
+
+    async def _round(self, dirty: dict[str, list[Change]], tick: int) -> None:
         members = list(self.members.values())
         asked = [key for key in dirty if key]
         everything = len(asked) < len(dirty)  # a truncated table, or "look at all again"
@@ -147,36 +162,58 @@ class Cohort:
             self.hub.split(self, found.level, dirty)
             return
         if everything:
-            asked = list({**self.shown, **found.shown})
+            asked = list({*(self.shown or ()), *found.shown})
         rendered = self._compare(asked, found, dirty)
-        ahead = any(_ahead(found.shown.get(key), dirty.get(key)) for key in asked)
-        await self._send(members, rendered, found, more=ahead)
-        self._open_since = tick if ahead else None
+        more = any(ahead(found.shown.get(key), dirty[key][-1]) for key in asked if key in dirty)
+        await self._send(members, rendered, found, more=more)
+        self._open_since = tick if more else None
+        for member in members:
+            if member.told and tick > member.told_at:
+                member.told = set()  # the hub has read as far by now
 
     async def _look(self, members: Sequence[Member], keys: list[str] | None) -> Look:
         return await pool.run(partial(look, self.spec, members, keys))
 
-    def _compare(self, keys: Iterable[str], found: Look, dirty: dict[str, Change]) -> dict[str, Rendered]:
+    def _compare(
+        self, keys: Iterable[str], found: Look, dirty: dict[str, list[Change]]
+    ) -> list[tuple[str, Rendered]]:
         """Turn states into changes, and remember what is shown now."""
         assert self.shown is not None  # noqa: S101
-        rendered = {}
+        rendered = []
         for key in keys:
             now, before = found.shown.get(key), self.shown.get(key)
-            change = dirty.get(key)
+            changes = dirty.get(key, [])
+            if self.spec.events and changes and changes[-1].op is Op.DELETE:
+                now = None  # what is there again is an event that comes later
             if now is not None:
-                trace = _trace(now)
-                if trace != before or change is not None:
-                    rendered[key] = render(now, "CREATED" if before is None else "UPDATED", change)
-                self.shown[key] = trace
+                self.shown[key] = trace(now)
+                if self.shown[key] != before or changes:
+                    known = before is not None
+                    rendered += [(key, each) for each in self._told(now, changes, known=known)]
             elif before is not None:
                 del self.shown[key]
-                rendered[key] = _gone(before[0], change)
+                rendered.append((key, self._gone(before[0], changes)))
+        if self.spec.events:
+            rendered.sort(key=lambda each: each[1].event or 0)
         return rendered
 
+    def _told(self, now: Shown, changes: Sequence[Change], *, known: bool) -> list[Rendered]:
+        """Return what is told of an object that is there: its state, or each change that led to it."""
+        if self.spec.events and changes:
+            return list(events(now, changes, known=known))
+        return [render(now, "UPDATED" if known else "CREATED", changes[-1] if changes else None)]
+
+    def _gone(self, named: str, changes: Sequence[Change], *, pk: str | None = None) -> Rendered:
+        """Return what is told of an object that is gone; how it came to that nobody may see any more."""
+        last = changes[-1] if changes else None
+        told = gone(named, last, pk=pk)
+        told.event = last.id if self.spec.events and last is not None else None
+        return told
+
     async def _send(
-        self, members: Sequence[Member], rendered: dict[str, Rendered], found: Look, *, more: bool
+        self, members: Sequence[Member], rendered: Sequence[tuple[str, Rendered]], found: Look, *, more: bool
     ) -> None:
-        changes = list(rendered.values())
+        changes = [change for _, change in rendered]
         single = self.spec.action == "retrieve"
         told = bool(changes) or more or self._open_since is not None
         if not told and not found.denied:
@@ -187,118 +224,187 @@ class Cohort:
                 self.hub.leave(member)
                 member.subscriber.end(status, "You may not follow this any more.")
                 continue
-            if not told:
+            if not told or member.cohort is not self:  # it has left meanwhile
                 continue
             mine = changes
-            if single or member.unknown:
-                mine = [c for c in map(partial(_for, member, found), rendered.items()) if c is not None]
+            if single or member.unknown or member.told:
+                mine = [c for c in map(partial(told_to, member, found), rendered) if c is not None]
             if mine or more or self._open_since is not None:
-                member.subscriber.deliver(mine, more=more)
+                self._tell(member, mine, more=more)
             if number % YIELD == 0:
                 await asyncio.sleep(0)
+
+    def _tell(self, member: Member, changes: list[Rendered], *, more: bool) -> None:
+        """Tell one member; what goes wrong with it is no business of the others."""
+        try:
+            member.subscriber.deliver(changes, more=more)
+        except Exception:
+            logger.exception("A change of %s could not be delivered.", self.spec.label)
+            self.hub.leave(member)
+            with contextlib.suppress(Exception):
+                member.subscriber.end(500, "The server failed.")
 
     def close_open(self) -> None:
         """End a delivery that said more would follow, when nothing did."""
         if self._open_since is not None and self.hub.tick > self._open_since + 1 and self._task is None:
             self._open_since = None
-            for member in self.members.values():
+            for member in list(self.members.values()):
                 if member.subscriber.sequenced:
-                    member.subscriber.deliver([], more=False)
+                    self._tell(member, [], more=False)
 
     async def join(
         self, member: Member, *, snapshot: bool, since: Position | None, have: list[str] | None
-    ) -> None:
+    ) -> bool:
         """Bring a member up to date and let it follow.
+
+        Returns:
+            False when this cohort was closed before that, and the member is to look for another.
 
         Raises:
             TooLarge: there is more than one subscription may show. And whatever the view raises.
         """
         async with self.lock:
-            dirty, self._dirty = self._dirty, {}
-            if dirty and self.members:
-                await self._round(dirty, self.hub.tick)
-            position = self.hub.position
-            resumed = None
-            if since is not None and have is not None:
-                resumed = await self._resume(member, since, have)
-            if resumed is None and (snapshot or since is not None):
-                await self._begin(member, position, reset=since is not None and have is not None)
-            elif resumed is not None:
-                member.subscriber.subscribed("resumed", position)
-                if resumed:
-                    member.subscriber.deliver(resumed, more=False)
-            else:
-                await self._load(member)
-                member.subscriber.subscribed("live", position)
+            await _to_its_end(self._deliver())
+            if self.closed:
+                return False
+            if not self.members:  # whoever tried before may have left what only he may see
+                self.shown, self.holds = None, self.level
+            losses = self.hub.losses
+            try:
+                await self._bring_up_to_date(member, snapshot, since, have)
+            except _Narrower as found:
+                self.hub.split(self, found.level, {})
+                return False
+            if self.spec.events and losses != self.hub.losses:
+                raise _refusal(410)
             self.members[id(member)] = member
             member.cohort = self
         if self._dirty:
             self.wake()
+        return True
+
+    async def _bring_up_to_date(
+        self, member: Member, snapshot: bool, since: Position | None, have: list[str] | None
+    ) -> None:
+        position = self.hub.position
+        resumed = reset = None
+        if since is not None and have is not None:
+            try:
+                resumed = await self._resume(member, since, have)
+            except PositionLost as lost:
+                reset = str(lost.members["reason"])
+        if resumed is not None and since is not None:
+            # Where it stood: who is cut off before he has all of this resumes from there once more.
+            member.subscriber.subscribed("resumed", since)
+            for start in range(0, len(resumed), PAGE):
+                more = start + PAGE < len(resumed)
+                member.subscriber.deliver(resumed[start : start + PAGE], more=more)
+            if self.spec.events:
+                # the log was read further than the hub has
+                member.told = {each.event for each in resumed if each.event is not None}
+                member.told_at = self.hub.tick
+        elif snapshot or since is not None:
+            await self._begin(member, position, reset=reset)
+        else:
+            await self._load(member)
+            member.subscriber.subscribed("live", position)
+
+    def _hold(self, level: Level) -> None:
+        """Note for whom an answer holds.
+
+        Raises:
+            _Narrower: not for all who share the answers here.
+        """
+        if level > self.holds and self.members:
+            raise _Narrower(level)
+        self.holds = max(self.holds, level)
+
+    async def _seen_by(self, member: Member, keys: list[str] | None) -> Look:
+        """Look for somebody who joins.
+
+        Raises:
+            APIException: he may not. _Narrower: this holds for fewer than the members.
+        """
+        found = await self._look([member], keys)
+        if id(member) in found.denied:
+            raise _refusal(found.denied[id(member)])
+        self._hold(found.level)
+        return found
 
     async def _load(self, member: Member) -> None:
         if self.shown is None:
             visible, level = await pool.run(partial(pks_of, self.spec, member))
+            self._hold(level)
             self.shown = {key: (named, None) for key, named in visible.items()}
-            self.holds = max(self.holds, level)
         if self.spec.action == "retrieve" and self.shown:
-            found = await self._look([member], list(self.shown))
+            found = await self._seen_by(member, list(self.shown))
             member.visible = not found.hidden.get(id(member))
 
-    async def _begin(self, member: Member, position: Position, *, reset: bool) -> None:
+    async def _begin(self, member: Member, position: Position, *, reset: str | None) -> None:
         """Send the objects there are, from one reading shared by all who come between two changes."""
-        tick = self.hub.tick
+        tick, generation = self.hub.tick, self._generation
         if self._cached is not None and self._cached[0] == tick and self.spec.action != "retrieve":
-            items = self._cached[1]
+            _, items, keys = self._cached
         else:
             async with self.hub.snapshots:
-                found = await self._look([member], None)
+                found = await self._seen_by(member, None)
+            keys = set(found.shown)
             hidden = found.hidden.get(id(member), set())
             items = [render(s, "CREATED", None) for s in found.shown.values() if s.key not in hidden]
             if self.shown is None:
-                self.shown = {key: _trace(s) for key, s in found.shown.items()}
-                self.holds = max(self.holds, found.level)
-            else:
-                member.unknown = self.shown.keys() - found.shown.keys()
+                self.shown = {key: trace(s) for key, s in found.shown.items()}
             member.visible = bool(items)
-            if found.level <= self.holds:
-                self._cached = (tick, items)
-        if reset:
-            member.subscriber.reset("expired")
+            if generation == self._generation:
+                self._cached = (tick, items, keys)
+        member.unknown = set(self.shown or ()) - keys
+        if reset is not None:
+            member.subscriber.reset(reset)
         member.subscriber.subscribed("snapshot", position)
         member.subscriber.snapshot(items)
 
-    async def _resume(self, member: Member, since: Position, have: list[str]) -> list[Rendered] | None:
-        """Return what brings a client that holds some objects up to date; None when nobody knows any more."""
-        try:
-            missed = await self.hub.missed(since)
-        except PositionLost:
-            return None
-        asking = (self.hub.tick, since, tuple(have))
+    async def _resume(self, member: Member, since: Position, have: list[str]) -> list[Rendered]:
+        """Return what brings a client that holds some objects up to date.
+
+        Raises:
+            PositionLost: nobody knows any more.
+        """
+        missed = await self.hub.missed(since)
+        asking, generation = (self.hub.tick, since, tuple(have)), self._generation
         if asking in self._returned:
-            return self._returned[asking]
-        concerned = dict(missed.concerning(self.spec))
+            result, keys = self._returned[asking]
+            member.unknown = set(self.shown or ()) - keys
+            return result
+        concerned: dict[str, list[Change]] = defaultdict(list)
+        for key, change in missed.concerning(self.spec):
+            concerned[key].append(change)
+        if self.spec.events and sum(map(len, concerned.values())) > EVENTS:
+            raise PositionLost(reason="overflow")
         visible, level = await pool.run(partial(pks_of, self.spec, member))
+        self._hold(level)
         if self.shown is None:
             self.shown = {key: (named, None) for key, named in visible.items()}
-            self.holds = max(self.holds, level)
+        member.unknown = self.shown.keys() - visible.keys()
         held = set(have)
         asked = [key for key in visible if key not in held or key in concerned]
-        found = await self._look([member], asked) if asked else None
+        found = await self._seen_by(member, asked) if asked else None
         shown = found.shown if found is not None else {}
         hidden = found.hidden.get(id(member), set()) if found is not None else set()
         member.visible = bool(visible) and not hidden
         result = [
-            render(now, "UPDATED" if key in held else "CREATED", concerned.get(key))
+            each
             for key, now in shown.items()
             if key not in hidden
+            for each in self._told(now, concerned.get(key, []), known=key in held)
         ]
         for key in held - (visible.keys() - hidden):
             pk = json_of(_value(self.spec, key))
-            result.append(_gone(f'{{"pk":{pk},"id":{pk}}}', concerned.get(key), pk=pk))
-        if self.spec.action != "retrieve" and max(level, found.level if found else level) <= self.holds:
+            result.append(self._gone(f'{{"pk":{pk},"id":{pk}}}', concerned.get(key, []), pk=pk))
+        if self.spec.events:
+            result.sort(key=lambda each: each.event or 0)
+        if self.spec.action != "retrieve" and generation == self._generation:
             if len(self._returned) >= RETURNS:
                 self._returned.clear()
-            self._returned[asking] = result
+            self._returned[asking] = result, set(visible)
         return result
 
     def end(self, status: int, message: str) -> None:
@@ -310,64 +416,42 @@ class Cohort:
 
     def look_again(self) -> None:
         """Compare everything shown with everything there is: accounts changed, or the log was lost."""
-        self._cached = None
-        self._returned.clear()
-        self._dirty[""] = _ANY
-        self.wake()
+        self.touch([("", _ANY)])
+
+    def lost(self) -> None:
+        """Go on after the log was lost: states can be compared, but what led to them nobody knows."""
+        if self.spec.events:
+            self.end(410, "Changes were lost. Subscribe again.")
+        else:
+            self.look_again()
 
 
 _ANY = Change(0, 0, "", "", Op.TRUNCATE, None, None, (), {}, None, 0)
 
 
+class _Narrower(Exception):
+    """What somebody who joins was shown holds for fewer than share answers here."""
+
+    def __init__(self, level: Level) -> None:
+        super().__init__(level)
+        self.level = level
+
+
+def _refusal(status: int) -> APIException:
+    refusal = APIException()
+    refusal.status_code = status
+    return refusal
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Wait for work that is others' too: who is cancelled meanwhile goes when it is done."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
+
+
 def _value(spec: Spec, key: str) -> Any:
     return spec.model._meta.pk.to_python(key)
-
-
-def _for(member: Member, found: Look, item: tuple[str, Rendered]) -> Rendered | None:
-    """Return a change as one member may be told of it: object permissions, and what it never knew."""
-    key, change = item
-    if change.action == "DELETED":
-        if key in member.unknown:
-            member.unknown.discard(key)
-            return None
-        if member.spec.action == "retrieve":
-            was, member.visible = member.visible, False
-            return change if was else None
-        return change
-    member.unknown.discard(key)
-    if member.spec.action != "retrieve":
-        return change
-    was = member.visible
-    member.visible = key not in found.hidden.get(id(member), ())
-    if member.visible:
-        return change if was or change.action == "CREATED" else _as(change, "CREATED")
-    return _gone(found.shown[key].gone, None, pk=change.pk) if was else None
-
-
-def _as(change: Rendered, action: str) -> Rendered:
-    return Rendered(action, change.pk, change.instance, change.etag, change.version, change.reason)
-
-
-def _trace(shown: Shown) -> Trace:
-    return shown.gone, hash(shown.instance)
-
-
-def render(shown: Shown, action: str, change: Change | None) -> Rendered:
-    """Return an object as subscribers are told of it; without a version column the change's id orders."""
-    version = shown.version if shown.version is not None else change.id if change is not None else None
-    return Rendered(action, shown.pk, shown.instance, shown.etag, version)
-
-
-def _gone(named: str, change: Change | None, *, pk: str | None = None) -> Rendered:
-    deleted = change is not None and change.op is Op.DELETE
-    version = None if change is None else change.version if change.version is not None else change.id
-    if pk is None:
-        pk = json.dumps(json.loads(named)["pk"])
-    return Rendered("DELETED", pk, named, None, version, "deleted" if deleted else "left")
-
-
-def _ahead(shown: Shown | None, change: Change | None) -> bool:
-    """Tell whether an object was read after a later change than the one that is delivered here."""
-    if shown is None or change is None or shown.version is None or change.version is None:
-        return False
-    return shown.version > change.version

@@ -9,14 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import uuid
 import weakref
 from collections import defaultdict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from django.apps import apps
 from django.conf import settings as django_settings
 from django.db import connections
 
@@ -27,14 +25,18 @@ from ..protocol.changes import Change, Op, Position
 from ..protocol.errors import PositionLost
 from ..triggers.plan import account_labels
 from . import sharing
-from .cohorts import Cohort, Member
-from .looks import Spec, admit
+from .cohorts import Cohort
+from .locknews import LABEL, LockNews
+from .looks import MOVED, Spec, admit, audience, moved
+from .members import Member
 from .pool import pool
+from .routes import key_text, keys_of, routes, sources
 from .sharing import Level
+from .tending import tend
 from .watch import can_watch, watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Coroutine, Iterator
 
     from .views import Caller
 
@@ -80,9 +82,9 @@ class Missed:
 
     def concerning(self, spec: Spec) -> Iterator[tuple[str, Change]]:
         """Yield (key of the followed object, change) for what may concern a spec; key "" stands for all."""
-        for label, relation in _sources(spec):
+        for label, relation in sources(spec):
             for change in self.by_label.get(label, ()):
-                yield from _keys(spec, change, relation)
+                yield from keys_of(spec, change, relation)
 
 
 class Hub:
@@ -92,6 +94,7 @@ class Hub:
         using: the database alias of all live models.
         position: everything up to it has been read.
         tick: how many readings there were; positions of ticks that somebody still waits for are kept.
+        losses: how often the log was lost.
         snapshots: bounds how many snapshots are read at a time.
     """
 
@@ -99,10 +102,11 @@ class Hub:
         self.using = using
         self.position = Position("", "")
         self.tick = 0
+        self.losses = 0
         self.snapshots = asyncio.Semaphore(SNAPSHOTS)
         self.listeners: set[Listener] = set()
         self._positions: dict[int, Position] = {}
-        self._cohorts: dict[tuple[Spec, Any], Cohort] = {}
+        self._cohorts: dict[tuple[Any, ...], Cohort] = {}
         self._levels: dict[tuple[Any, str], Level] = {}
         self._by_label: dict[str, set[Cohort]] = defaultdict(set)
         self._routed: dict[tuple[str, str, str], set[Cohort]] = defaultdict(set)
@@ -112,6 +116,7 @@ class Hub:
         self._missed: dict[Position, tuple[int, Missed]] = {}
         self._reading = asyncio.Lock()
         self._catching: asyncio.Future[None] | None = None
+        self._locks = LockNews(self)
 
     # Life
 
@@ -125,7 +130,10 @@ class Hub:
         await pool.run(partial(triggers.verify_once, self.using))
         self.position = await pool.run(partial(log.position, self.using))
         self._positions[0] = self.position
-        self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._beat())]
+        if pool.inline:
+            return  # whoever tests steps it: nothing may read, or hold a connection, at its own time
+        own = (self._run(), self._beat(), tend(self.using))
+        self._tasks = [asyncio.create_task(work) for work in own]
         self._tasks += [
             asyncio.create_task(transport.listen(self._wake.set))
             for transport in transports.transports(self.using)
@@ -151,7 +159,9 @@ class Hub:
         failures = 0
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), poll * 2 ** min(failures, 6))
+                # before Python 3.12 `wait_for` loses a cancellation that comes together with the event
+                async with asyncio.timeout(poll * 2 ** min(failures, 6)):
+                    await self._wake.wait()
             self._wake.clear()
             try:
                 await self.step()
@@ -162,13 +172,14 @@ class Hub:
                     logger.exception("The change log could not be read; trying again.")
 
     async def _start_again(self) -> None:
+        self.losses += 1
         with contextlib.suppress(Exception):
             self.position = await pool.run(partial(log.position, self.using))
             self.tick += 1
             self._positions[self.tick] = self.position
             self._missed.clear()
             for cohort in list(self._cohorts.values()):
-                cohort.look_again()
+                cohort.lost()
 
     async def step(self) -> int:
         """Read the log once and set the deliveries going; returns how many changes there were."""
@@ -203,26 +214,28 @@ class Hub:
         await self.step()
         for cohort in list(self._cohorts.values()):
             await cohort.drained()
+        await self._locks.drained()
 
     def _distribute(self, found: list[Change]) -> None:
         self._missed.clear()
         touched: dict[Cohort, list[tuple[str, Change]]] = defaultdict(list)
         for change in found:
             for cohort in self._concerned(change):
-                for label, relation in _sources(cohort.spec):
+                for label, relation in sources(cohort.spec):
                     if label == change.model:
-                        touched[cohort] += _keys(cohort.spec, change, relation)
+                        touched[cohort] += keys_of(cohort.spec, change, relation)
         if any(change.model in account_labels() for change in found):
             self._accounts_changed(found)  # before the rest: a right that was lost counts at once
         for cohort, changes in touched.items():
             cohort.touch(changes)
+        self._locks.note((c for c in found if c.model == LABEL), self._cohorts.values())
 
     def _concerned(self, change: Change) -> set[Cohort]:
         """Return the cohorts a change may concern, without looking at the others."""
         found = set(self._by_label.get(change.model, ()))
-        found |= self._routed.get((change.model, "pk", _text(change.model, change.pk)), set())
+        found |= self._routed.get((change.model, "pk", key_text(change.model, change.pk)), set())
         if change.op is Op.TRUNCATE:
-            return {c for c in self._cohorts.values() if change.model in {s[0] for s in _sources(c.spec)}}
+            return {c for c in self._cohorts.values() if change.model in {s[0] for s in sources(c.spec)}}
         for column, values in change.routes.items():
             for value in values:
                 found |= self._routed.get((change.model, column, str(value)), set())
@@ -246,23 +259,35 @@ class Hub:
         await self.start()
         await pool.run(partial(admit, member.spec, member))
         await self.catch_up()  # what was written before the subscription is no news to it
+        while not await self._join(member, snapshot, since, have):
+            pass  # the cohort was split, or let go, while this member waited for it
+
+    async def _join(
+        self, member: Member, snapshot: bool, since: Position | None, have: list[str] | None
+    ) -> bool:
         level = self._levels.get((member.spec.view, member.spec.action))
         if level is None:
             level = _first_level(member.spec.view)
-        cohort = self._cohort(member, level)
+        member.level, member.who = level, audience(member, member.spec, level)
+        cohort = self._cohort(member)
+        cohort.joining += 1
         try:
-            await cohort.join(member, snapshot=snapshot, since=since, have=have)
+            joined = await cohort.join(member, snapshot=snapshot, since=since, have=have)
         finally:
-            self._forget_if_empty(cohort)
-        if cohort.holds > level:
-            self._levels[member.spec.view, member.spec.action] = cohort.holds
-            self.split(cohort, cohort.holds, {})
+            cohort.joining -= 1
+            if cohort.holds > cohort.level and not cohort.closed:
+                self.split(cohort, cohort.holds, {})
+            self.forget_if_empty(cohort)
+        return joined
 
-    def _cohort(self, member: Member, level: Level) -> Cohort:
-        key = (member.spec, _who(member, level))
+    def _cohort(self, member: Member, *, alone: bool = False) -> Cohort:
+        """Return the cohort of those who share answers with a member, or one of its own beside that."""
+        key: tuple[Any, ...] = (member.spec, member.who)
+        if alone and key in self._cohorts:
+            key = (*key, object())
         cohort = self._cohorts.get(key)
         if cohort is None:
-            cohort = self._cohorts[key] = Cohort(self, member.spec, level)
+            cohort = self._cohorts[key] = Cohort(self, member.spec, member.level)
             self._route(cohort, add=True)
         return cohort
 
@@ -271,39 +296,45 @@ class Hub:
         cohort, member.cohort = member.cohort, None
         if cohort is not None:
             cohort.members.pop(id(member), None)
-            self._forget_if_empty(cohort)
+            self.forget_if_empty(cohort)
 
-    def _forget_if_empty(self, cohort: Cohort) -> None:
-        if cohort.members or cohort.lock.locked():
-            return
-        for key, known in list(self._cohorts.items()):
-            if known is cohort:
-                del self._cohorts[key]
-                self._route(cohort, add=False)
+    def forget_if_empty(self, cohort: Cohort) -> None:
+        """Let a cohort go that nobody is in, or is about to join."""
+        if not cohort.members and not cohort.joining:
+            self._close(cohort)
 
-    def split(self, cohort: Cohort, level: Level, dirty: dict[str, Change]) -> None:
-        """Part a cohort whose view turned out to look at who is asking."""
+    def _close(self, cohort: Cohort) -> None:
+        cohort.closed = True
+        for key in [key for key, known in self._cohorts.items() if known is cohort]:
+            del self._cohorts[key]
+            self._route(cohort, add=False)
+
+    def split(self, cohort: Cohort, level: Level, dirty: dict[str, list[Change]]) -> None:
+        """Part a cohort whose view turned out to look at who is asking.
+
+        Args:
+            cohort: the cohort.
+            level: for whom its answers hold.
+            dirty: what it was about to tell its members.
+        """
         self._levels[cohort.spec.view, cohort.spec.action] = level
         parts: dict[Any, list[Member]] = defaultdict(list)
         for member in cohort.members.values():
-            parts[_who(member, level)].append(member)
-        for key in [key for key, known in self._cohorts.items() if known is cohort]:
-            del self._cohorts[key]
-        self._route(cohort, add=False)
+            member.level, member.who = level, audience(member, member.spec, level)
+            parts[member.who].append(member)
+        self._close(cohort)
+        outstanding, since = cohort.left_over(dirty)
         cohort.members = {}
         for members in parts.values():
-            part = self._cohort(members[0], level)
-            if part.shown is None:
-                part.shown = dict(cohort.shown or {})
-            for member in members:
-                part.members[id(member)] = member
-                member.cohort = part
-            if dirty:
-                part.touch(dirty.items())
+            # not one that is there already: what those were shown, these were not
+            part = self._cohort(members[0], alone=True)
+            part.go_on_from(cohort, members)
+            if outstanding:
+                part.touch(outstanding, since)
 
     def _route(self, cohort: Cohort, *, add: bool) -> None:
         change = set.add if add else set.discard
-        for label, column, value in _routes(cohort.spec):
+        for label, column, value in routes(cohort.spec):
             known = self._by_label[label] if column is None else self._routed[label, column, value]
             change(known, cohort)
             if not known:
@@ -355,11 +386,14 @@ class Hub:
         """Read a socket's account again, end what it may not follow any more, and compare the rest."""
         await pool.run(listener.caller.refresh)
         for member in listener.members():
+            status = None
             try:
                 await pool.run(partial(admit, member.spec, member))
+                status = MOVED if moved(member, member.spec) else None
             except Exception as refusal:
-                self.leave(member)
                 status = getattr(refusal, "status_code", 403)
+            if status is not None:
+                self.leave(member)
                 member.subscriber.end(status, "You may not follow this any more.")
                 continue
             member.stale = False
@@ -377,6 +411,7 @@ class Hub:
         """Do what is done once a second: tell sockets their position, and let them look at the clock."""
         for cohort in self._cohorts.values():
             cohort.close_open()
+        self._locks.beat(self._cohorts.values())
         oldest = min((c.settled for c in self._cohorts.values()), default=self.tick)
         for listener in list(self.listeners):
             ticks = [m.cohort.settled for m in listener.members() if m.cohort is not None]
@@ -408,18 +443,6 @@ def _resume(position: Position, using: str) -> tuple[Position, list[Change]]:
     return log.read_after(position, using=using)
 
 
-def _who(member: Member, level: Level) -> Any:
-    if level is Level.SHARED:
-        return None
-    declared: Callable[[Any], Any] | None = sharing.declared_key(member.spec.view)
-    if declared is not None:
-        return ("declared", declared(member.view.request))
-    user = member.view.request.user
-    if level is Level.USER:
-        return ("user", getattr(user, "pk", None))
-    return ("connection", id(member.caller))
-
-
 def _first_level(view: Any) -> Level:
     """Return for whom an answer of a view may hold at best."""
     if sharing.declared_key(view) is not None:
@@ -427,60 +450,3 @@ def _first_level(view: Any) -> Level:
     if settings.SOCKET_MIDDLEWARE or sharing.never_shared(view):
         return Level.CONNECTION
     return Level.SHARED
-
-
-def _sources(spec: Spec) -> list[tuple[str, str | None]]:
-    """Return the labels whose changes concern a spec, each with the foreign key by which they do."""
-    own = [spec.model, *spec.model._meta.all_parents]
-    found: list[tuple[str, str | None]] = [(m._meta.label, None) for m in own]
-    for model, relation in getattr(spec.view, "depends_on", {}).items():
-        related = apps.get_model(model) if isinstance(model, str) else model
-        found.append((related._meta.label, related._meta.get_field(relation).column))
-    return found
-
-
-def _routes(spec: Spec) -> Iterator[tuple[str, str | None, str]]:
-    """Yield what the hub is to look a spec's cohort up by: a model's changes, or those with a value."""
-    field = spec.field()
-    for label, relation in _sources(spec):
-        if relation is not None or field is None:
-            yield label, None, ""
-        elif field.primary_key:
-            yield label, "pk", str(spec.converted())
-        else:
-            value = field.get_db_prep_value(spec.converted(), connections["default"])
-            known = field.column in _recorded(label) and type(value) in {int, str, uuid.UUID}
-            yield (label, field.column, str(value)) if known else (label, None, "")
-
-
-def _recorded(label: str) -> set[str]:
-    model = apps.get_model(label)
-    declared = getattr(model, "concord_routes", None)
-    fields = model._meta.local_concrete_fields
-    if declared is None:
-        return {f.column for f in fields if f.is_relation and not f.primary_key}
-    return {f.column for f in fields if f.column in declared or f.name in declared}
-
-
-def _keys(spec: Spec, change: Change, relation: str | None) -> Iterator[tuple[str, Change]]:
-    if change.op is Op.TRUNCATE:
-        yield "", change
-    elif relation is None:
-        yield _text(change.model, change.pk), change
-    else:
-        for value in change.routes.get(relation, ()):
-            if value is not None:
-                yield str(spec.model._meta.pk.to_python(value)), _related(change)
-
-
-def _related(change: Change) -> Change:
-    """Return a change of another row as one of this: its version and operation are not this object's."""
-    return replace(change, op=Op.UPDATE, version=None, previous=None, columns=(), routes={})
-
-
-def _text(label: str, pk: str) -> str:
-    """Return a key as Python writes it; databases write some types in other ways."""
-    try:
-        return str(apps.get_model(label)._meta.pk.to_python(pk))
-    except Exception:
-        return pk

@@ -24,7 +24,22 @@ if TYPE_CHECKING:
     from django.db.models import Model, QuerySet
 
 
-__all__ = ["Look", "Shown", "Spec", "TooLarge", "Viewer", "admit", "look", "pks_of"]
+__all__ = [
+    "MOVED",
+    "Look",
+    "Shown",
+    "Spec",
+    "TooLarge",
+    "Viewer",
+    "admit",
+    "audience",
+    "look",
+    "moved",
+    "pks_of",
+]
+
+MOVED = 410
+"""The status by which a subscription ends whose caller is not who he was; he may subscribe again."""
 
 
 class TooLarge(Exception):
@@ -36,7 +51,7 @@ class Spec:
     """What is followed: equal specs have equal answers for one caller.
 
     ``kwargs`` and ``query`` are JSON texts, so that a spec can be a key; ``origin`` is scheme and host, which
-    representations may contain.
+    representations may contain. ``events`` is whether each change is told, not only the state it led to.
     """
 
     view: Any
@@ -47,6 +62,7 @@ class Spec:
     kwargs: str = "{}"
     query: str = "{}"
     origin: tuple[str, str] = ("http", "")
+    events: bool = False
 
     @property
     def label(self) -> str:
@@ -85,6 +101,8 @@ class Viewer(Protocol):
     caller: views.Caller
     view: Any
     stale: bool
+    level: Level
+    who: Any
 
 
 @dataclass(slots=True)
@@ -125,6 +143,23 @@ def admit(spec: Spec, viewer: Viewer) -> None:
     request = _request(spec, viewer.caller)
     viewer.view = views.build(spec.view, request, action=spec.action, kwargs=_kwargs(spec))
     views.admit(viewer.view)
+
+
+def audience(viewer: Viewer, spec: Spec, level: Level) -> Any:
+    """Return what those have in common who share answers at a level."""
+    if level is Level.SHARED:
+        return None
+    declared: Any = sharing.declared_key(spec.view)
+    if declared is not None:
+        return ("declared", declared(viewer.view.request))
+    if level is Level.USER:
+        return ("user", getattr(viewer.view.request.user, "pk", None))
+    return ("connection", id(viewer.caller))
+
+
+def moved(viewer: Viewer, spec: Spec) -> bool:
+    """Tell whether somebody, admitted anew, shares answers with others than before: who he is has changed."""
+    return bool(audience(viewer, spec, viewer.level) != viewer.who)
 
 
 def _request(spec: Spec, caller: views.Caller) -> Any:
@@ -175,6 +210,8 @@ def _admit_again(spec: Spec, viewers: Sequence[Viewer]) -> dict[int, int]:
                 viewer.caller.refresh()
                 admit(spec, viewer)
                 viewer.stale = False
+                if moved(viewer, spec):
+                    refused[id(viewer)] = MOVED
             except (APIException, PermissionDenied, Http404) as refusal:
                 refused[id(viewer)] = _status(refusal)
     return refused

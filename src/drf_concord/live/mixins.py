@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from django.core.exceptions import ImproperlyConfigured
+from django.apps import apps
+from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 from rest_framework.generics import GenericAPIView
+
+from ..triggers.plan import routed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,11 +58,51 @@ class RealtimeMixin:
         return found
 
     @classmethod
+    def dependents(cls) -> tuple[tuple[type[Model], str], ...]:
+        """Return the models of ``depends_on``, each with the column that names an object of this view.
+
+        Raises:
+            ImproperlyConfigured: the log would not tell which object a row of one of them belongs to.
+        """
+        view: Any = cls
+        return _dependents(view)
+
+    @classmethod
     def group_field(cls, name: str | None) -> str | None:
         """Return the field a client may group by under this name (``pk`` for ``id``), or None."""
         wanted = "pk" if name in {None, "id", "pk"} else name
         known = ["pk" if field == "id" else field for field in cls.group_by_fields]
         return wanted if wanted in known else None
+
+
+@functools.lru_cache(maxsize=1024)
+def _dependents(view: Any) -> tuple[tuple[type[Model], str], ...]:
+    found = []
+    for given, name in view.depends_on.items():
+        try:
+            model: type[Model] = apps.get_model(given) if isinstance(given, str) else given
+            field: Any = model._meta.get_field(name)
+        except (LookupError, ValueError) as error:
+            raise ImproperlyConfigured(f"{view.__name__}.depends_on: {given!r} is no model.") from error
+        except FieldDoesNotExist as error:
+            raise ImproperlyConfigured(f"{view.__name__}.depends_on: {error}.") from error
+        if not _names_one_of(view.get_model_class(), field):
+            label = view.get_model_class()._meta.label
+            what = f"{model._meta.label}.{name} is no foreign key to the primary key of {label}"
+            raise ImproperlyConfigured(f"{view.__name__}.depends_on: {what}.")
+        if field not in routed(model):
+            what = f"the log does not keep {name}: name it in {model._meta.label}.concord_routes"
+            raise ImproperlyConfigured(f"{view.__name__}.depends_on: {what}.")
+        found.append((model, field.column))
+    return tuple(found)
+
+
+def _names_one_of(model: type[Model], field: Any) -> bool:
+    if not (field.many_to_one or field.one_to_one) or not field.concrete:
+        return False
+    meta: Any = model._meta
+    own = {meta.concrete_model, *meta.all_parents}
+    return field.related_model._meta.concrete_model in own and field.target_field.primary_key
 
 
 def _model_of_serializer(view: Any) -> Any:

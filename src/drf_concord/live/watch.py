@@ -8,21 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import connections
 
-from .pool import pool
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["can_watch", "watch"]
 
-EVERY = 0.004
-"""How often the file is looked at, in seconds; a look takes some microseconds and reads no table."""
+SOON, LATER = 0.001, 0.004
+"""How long to wait for the next look at the file, in seconds; a look takes some microseconds and reads no
+table. Where somebody has written in the last thousand looks the next one comes sooner."""
 
 
 def can_watch(using: str) -> bool:
-    """Tell whether a database is a SQLite file; tests that step the hub themselves need no watch."""
+    """Tell whether a database is a SQLite file."""
     connection: Any = connections[using]
-    return connection.vendor == "sqlite" and not connection.is_in_memory_db() and not pool.inline
+    return connection.vendor == "sqlite" and not connection.is_in_memory_db()
 
 
 async def watch(using: str, wake: Callable[[], None]) -> None:
@@ -31,15 +30,16 @@ async def watch(using: str, wake: Callable[[], None]) -> None:
     name = connections[using].get_connection_params()["database"]
     connection = sqlite3.connect(name, timeout=0, isolation_level=None)
     try:
-        seen = None
+        seen, quiet = None, 0
         while True:
             try:
                 found = connection.execute("PRAGMA data_version").fetchone()
             except sqlite3.OperationalError:  # without WAL, while somebody writes
                 found = None
+            quiet += 1
             if found != seen:
-                seen = found
+                seen, quiet = found, 0
                 wake()
-            await asyncio.sleep(EVERY)
+            await asyncio.sleep(SOON if quiet < 1_000 else LATER)
     finally:
         connection.close()

@@ -65,6 +65,31 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name="Answered",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("user", models.CharField(max_length=255)),
+                ("key", models.CharField(max_length=128)),
+                ("claim", models.CharField(max_length=22)),
+                ("fingerprint", models.CharField(max_length=64)),
+                ("at", models.BigIntegerField(db_index=True)),
+                ("status", models.PositiveSmallIntegerField(default=0)),
+                ("body", models.TextField(default="")),
+                ("etag", models.TextField(default="")),
+            ],
+            options={
+                "default_permissions": (),
+                "constraints": [
+                    models.UniqueConstraint(fields=("user", "key"), name="concord_answered_user_key")
+                ],
+            },
+        ),
+        migrations.CreateModel(
             name="Lock",
             fields=[
                 (

@@ -14,12 +14,16 @@ from .frames import Ack, Call, Ping, Pong, Subscribe, Unsubscribe
 
 __all__ = [
     "Broadcast",
+    "Broken",
     "Bye",
     "Change",
     "Changes",
     "Created",
     "End",
+    "Expired",
     "Gone",
+    "LockState",
+    "Locked",
     "Mark",
     "Refused",
     "Reply",
@@ -28,6 +32,7 @@ __all__ = [
     "Snapshot",
     "SnapshotItem",
     "Subscribed",
+    "Unlocked",
     "Welcome",
     "schema",
 ]
@@ -128,12 +133,47 @@ class Gone(Struct, frozen=True, forbid_unknown_fields=True, tag_field="action", 
     reason: Literal["deleted", "left"]
 
 
+class LockState(Struct, frozen=True, forbid_unknown_fields=True):
+    """The lock on an object as this caller may know it."""
+
+    state: Literal["free", "held", "frozen"]
+    mine: bool
+    mode: Literal["hold", "freeze"] | None
+    scope: str | list[str] | None
+    reason: str
+    holder: str | None
+    acquired_at: str | None
+    expires_at: str | None
+    generation: int
+
+
+class Locked(Struct, frozen=True, forbid_unknown_fields=True, tag_field="action", tag="LOCKED"):
+    """The object is locked: by somebody new, for longer, or by another rule."""
+
+    pk: Any
+    etag: str | None
+    version: int | None
+    lock: LockState
+
+
+class Unlocked(Locked, frozen=True, forbid_unknown_fields=True, tag_field="action", tag="UNLOCKED"):
+    """Whoever had the lock released it."""
+
+
+class Broken(Locked, frozen=True, forbid_unknown_fields=True, tag_field="action", tag="BROKEN"):
+    """Somebody else ended the lock, or let its holder finish within ``expires_at``."""
+
+
+class Expired(Locked, frozen=True, forbid_unknown_fields=True, tag_field="action", tag="EXPIRED"):
+    """The lock ran out."""
+
+
 class Changes(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="changes"):
     """What whole transactions changed, unless ``more`` follows."""
 
     request_id: Any
     seq: int
-    changes: list[Change | Created | Gone]
+    changes: list[Change | Created | Gone | Locked | Unlocked | Broken | Expired]
     more: bool
 
 

@@ -13,6 +13,7 @@
         * `VersionMismatch`
         * `AlreadyExists`
         * `LockLost`
+    * `IdempotencyMismatch` 422
     * `PreconditionRequired` 428
     * `LockLimit` 429
     * `Busy` 503
@@ -31,6 +32,7 @@ __all__ = [
     "Busy",
     "ConcordError",
     "Conflict",
+    "IdempotencyMismatch",
     "InvalidLock",
     "LockForbidden",
     "LockLimit",
@@ -164,6 +166,13 @@ class LockLost(PreconditionFailed):
     """The lock this request relies on is not yours any more; read the object and lock it again."""
 
     code = "lock_lost"
+
+
+class IdempotencyMismatch(ConcordError):
+    """This idempotency_key was used for another request; nothing was changed, take a new key for this."""
+
+    code = "idempotency_mismatch"
+    status = 422
 
 
 class PreconditionRequired(ConcordError):

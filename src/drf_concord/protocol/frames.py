@@ -6,10 +6,10 @@ the letter even when the second, which reads each member, fails.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 __all__ = [
     "MAX_DEPTH",
@@ -31,6 +31,8 @@ MAX_FRAME = 262_144
 """The longest frame a client may send, in bytes."""
 MAX_DEPTH = 32
 """How deep arrays and objects may be nested."""
+MAX_KEY = 128
+"""The longest ``idempotency_key``, in characters, which are those of ASCII that can be seen."""
 
 NULL = b"null"
 
@@ -64,6 +66,7 @@ class Call(Struct, frozen=True):
     if_none_match: str | None = None
     lock_token: str | None = None
     merge: bool = False
+    idempotency_key: Annotated[str, Meta(max_length=MAX_KEY, pattern="^[!-~]+$")] | None = None
 
 
 class Since(Struct, frozen=True):

@@ -80,12 +80,14 @@ class Rendered:
     """One object as a subscriber is told of it, encoded once for all.
 
     Attributes:
-        action: CREATED, UPDATED or DELETED.
+        action: CREATED, UPDATED or DELETED; of a lock LOCKED, UNLOCKED, BROKEN or EXPIRED.
         pk: as JSON.
         instance: the representation as JSON; for DELETED what names the object.
         etag: the tag that writes the object back, or None.
         version: the order of its states.
         reason: for DELETED: ``deleted`` or ``left``.
+        lock: the lock as JSON, when this is news of it and not of the object.
+        event: of a subscription that wants them all, the id of the change: no later one replaces this.
     """
 
     action: str
@@ -94,6 +96,8 @@ class Rendered:
     etag: str | None = None
     version: int | None = None
     reason: str | None = None
+    lock: str | None = None
+    event: int | None = None
     _plain: str = field(default="", repr=False)
     _session: str = field(default="", repr=False)
 
@@ -103,12 +107,21 @@ class Rendered:
             self._plain = f',"model":"{model}","action":"{self.action}","instance":{self.instance}}}'
         return self._plain
 
+    @property
+    def key(self) -> str:
+        """What a later one replaces: news of the object, or of its lock."""
+        if self.event is not None:
+            return f"{self.event} {self.pk}"
+        return self.pk if self.lock is None else f"lock {self.pk}"
+
     def session(self) -> str:
         """Return the change as one member of a session-mode frame."""
         if not self._session:
             etag = "null" if self.etag is None else encode(self.etag).decode()
             version = "null" if self.version is None else str(self.version)
             body = f'"reason":"{self.reason}"' if self.reason is not None else f'"instance":{self.instance}'
+            if self.lock is not None:
+                body = f'"lock":{self.lock}'
             self._session = (
                 f'{{"action":"{self.action}","pk":{self.pk},"etag":{etag},"version":{version},{body}}}'
             )
@@ -121,19 +134,20 @@ class Session:
 
     Attributes:
         sequenced: session mode; else plain mode.
-        subscriptions: request ids in use, by their key.
+        subscriptions: those that were asked for, by the key of their request id.
     """
 
     sequenced: bool = False
     window: int = WINDOW
     max_pending: int = MAX_PENDING
-    subscriptions: dict[bytes, bytes] = field(default_factory=dict)
+    subscriptions: dict[bytes, Follow] = field(default_factory=dict)
     seq: int = 0
     _unacked: deque[tuple[int, int]] = field(default_factory=deque)
     _on_the_way: int = 0
     _backlog: deque[tuple[bytes, list[Rendered], bool]] = field(default_factory=deque)
     _pending: dict[bytes, dict[str, Rendered]] = field(default_factory=dict)
     _pending_bytes: int = 0
+    _open: set[bytes] = field(default_factory=set)  # of what is kept, more follows
 
     def receive(self, text: str | bytes) -> tuple[list[Command], list[str]]:
         """Take in one frame.
@@ -154,8 +168,8 @@ class Session:
             if len(self.subscriptions) >= MAX_SUBSCRIPTIONS:
                 detail = f"A socket may have {MAX_SUBSCRIPTIONS} subscriptions."
                 return [], [self.error(request_id, 400, detail)]
-            self.subscriptions[key] = request_id
-            return [Follow(frame, request_id, key)], []
+            follow = self.subscriptions[key] = Follow(frame, request_id, key)
+            return [follow], []
         if isinstance(frame, Unsubscribe):
             if key not in self.subscriptions:
                 return [], [self.error(request_id, 404, "There is no subscription with this request_id.")]
@@ -177,6 +191,10 @@ class Session:
             return self.error(bad.request_id, 400, bad.detail)
         return self.reply(bad.action, bad.request_id, 400, errors=encode([bad.detail]))
 
+    def stands(self, follow: Follow) -> bool:
+        """Return whether the client has not ended a subscription; another may have its request id by now."""
+        return self.subscriptions.get(follow.key) is follow
+
     def forget(self, key: bytes) -> None:
         """Drop a subscription and what is kept for it."""
         self.subscriptions.pop(key, None)
@@ -184,6 +202,7 @@ class Session:
 
     def _drop(self, key: bytes) -> None:
         self._backlog = deque(page for page in self._backlog if page[0] != key)
+        self._open.discard(key)
         for kept in self._pending.pop(key, {}).values():
             self._pending_bytes -= len(kept.session())
 
@@ -261,6 +280,7 @@ class Session:
             return [head + change.plain(model) for change in changes]
         if self._pending or self._backlog or self._on_the_way > self.window:
             self._keep(key, changes)
+            (self._open.add if more else self._open.discard)(key)
             return []
         return [self._changes(key, changes, more=more)]
 
@@ -278,12 +298,12 @@ class Session:
     def _keep(self, key: bytes, changes: list[Rendered]) -> None:
         kept = self._pending.setdefault(key, {})
         for change in changes:
-            before = kept.pop(change.pk, None)
+            before = kept.pop(change.key, None)
             if before is not None:
                 self._pending_bytes -= len(before.session())
                 if (before.action, change.action) == ("CREATED", "UPDATED"):
                     change = replace(change, action="CREATED", _plain="", _session="")
-            kept[change.pk] = change
+            kept[change.key] = change
             self._pending_bytes += len(change.session())
         if self._pending_bytes > self.max_pending:
             raise Overflow
@@ -301,7 +321,11 @@ class Session:
             frames.append(self._page(key, items, more=more))
         if not self._backlog and self._on_the_way <= self.window:
             pending, self._pending, self._pending_bytes = self._pending, {}, 0
-            frames += [self._changes(key, list(kept.values()), more=False) for key, kept in pending.items()]
+            unfinished, self._open = self._open, set()
+            frames += [
+                self._changes(key, list(kept.values()), more=key in unfinished)
+                for key, kept in pending.items()
+            ]
         return frames
 
     @property
@@ -331,4 +355,4 @@ class Session:
         return encode(frame).decode()
 
     def _id(self, key: bytes) -> str:
-        return self.subscriptions[key].decode()
+        return self.subscriptions[key].request_id.decode()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured, ObjectDoesNotExist, PermissionDenied
 from django.db import DataError, router
 from django.db.models import Model
-from django.http import Http404
+from django.http import Http404, QueryDict
 from rest_framework import status
 from rest_framework.exceptions import APIException, UnsupportedMediaType
 from rest_framework.renderers import JSONRenderer
@@ -16,9 +17,10 @@ from rest_framework.request import clone_request
 
 from .. import locks, rows, writes
 from ..conf import settings
-from ..protocol.errors import Busy, ConcordError
+from ..protocol.errors import Busy, ConcordError, MalformedPrecondition
 from ..protocol.preconditions import Current, Preconditions, Verdict, evaluate
 from . import conflicts, merge, responses, tags
+from .addresses import Address, address_of
 from .exceptions import PROBLEM, APIConcordError
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ __all__ = ["ConditionalMixin", "GuardedMixin"]
 
 SAFE = {"GET", "HEAD", "OPTIONS", "TRACE"}
 DENIALS = (APIException, PermissionDenied, Http404)  # all that a permission class may raise
+# Looked up in META: Django's request.headers is made of all there is before it tells of one.
+CONDITIONAL = ("HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_IF_MODIFIED_SINCE")
 MOVES = 3  # how often a lookup may lead to another row while the request waits for the first
 
 
@@ -73,7 +77,7 @@ class ConditionalMixin(_View):
                 response["ETag"] = str(tag)
             if refusal.status == status.HTTP_428_PRECONDITION_REQUIRED:
                 response["Cache-Control"] = "no-store"  # RFC 6585 section 3
-            asked = PROBLEM in self.request.headers.get("Accept", "")
+            asked = PROBLEM in self.request.META.get("HTTP_ACCEPT", "")
             renderer = getattr(self.request, "accepted_renderer", None)
             if asked and isinstance(renderer, JSONRenderer) and isinstance(response.data, dict):
                 response.data = {
@@ -87,7 +91,7 @@ class ConditionalMixin(_View):
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         """Let scripts of other origins read the headers that matter."""
         response = super().finalize_response(request, response, *args, **kwargs)
-        if "Origin" in request.headers and not response.has_header("Access-Control-Expose-Headers"):
+        if "HTTP_ORIGIN" in request.META and not response.has_header("Access-Control-Expose-Headers"):
             response["Access-Control-Expose-Headers"] = responses.EXPOSED
         return response
 
@@ -97,7 +101,10 @@ class ConditionalMixin(_View):
         Raises:
             MalformedPrecondition: a header cannot be read; nothing is written then.
         """
-        return Preconditions.parse(self.request.headers.get)
+        meta = self.request.META
+        if not any(name in meta for name in CONDITIONAL):
+            return writes.UNCONDITIONAL
+        return Preconditions.parse(lambda name: meta.get(_in_meta(name)))
 
 
 class GuardedMixin(ConditionalMixin):
@@ -162,23 +169,52 @@ class GuardedMixin(ConditionalMixin):
             )
         return found
 
+    def _at(self, address: Address) -> Any:
+        """Fetch the object whose row was locked before it was seen, if the address leads to that one."""
+        self._locked = None
+        found = self.get_object()
+        using = router.db_for_write(type(found), instance=found)
+        if found._state.db != using or Address(type(found), found.pk, using) != address:
+            raise _Moved
+        return found
+
     def _guard(self, operation: str, perform: Callable[[Any], Response], method: str) -> Response:
+        address = address_of(self)
+        unreadable = self._read_body() if address is not None else None
+        if address is not None and unreadable is None:
+            # The row is known and nobody has it: locked first, it has to be read only once.
+            with suppress(_Moved, rows.NotFree, MalformedPrecondition):
+                return self._write(self._intent(operation, method), address, perform)
+        # Otherwise the object is looked at first: nobody waits for, or locks, what he may not see.
         seen = self.get_object()
-        unreadable = self._read_body()
-        using = router.db_for_write(type(seen), instance=seen)
+        if address is None:
+            unreadable = self._read_body()
+        if isinstance(unreadable, UnsupportedMediaType):
+            raise unreadable
+        address = Address(type(seen), seen.pk, router.db_for_write(type(seen), instance=seen))
+        return self._write(self._intent(operation, method), address, perform, seen, unreadable)
+
+    def _intent(self, operation: str, method: str) -> writes.Intent:
         required = self.precondition_required
-        if required is None:
-            required = settings.REQUIRE_PRECONDITION
-        intent = writes.Intent(
+        return writes.Intent(
             operation=operation,
             method=method,
             actor=self.actor(),
             preconditions=self.preconditions(),
-            required=required,
+            required=settings.REQUIRE_PRECONDITION if required is None else required,
         )
-        conditions = intent.preconditions
 
-        merging = operation == "update" and merge.wanted(self, conditions)
+    def _write(
+        self,
+        intent: writes.Intent,
+        address: Address,
+        perform: Callable[[Any], Response],
+        seen: Any = None,
+        unreadable: APIException | None = None,
+    ) -> Response:
+        """Pass the gate; without waiting where the object was not ``seen`` before."""
+        conditions, using = intent.preconditions, address.using
+        merging = intent.operation == "update" and merge.wanted(self, conditions)
 
         def current(obj: Any, _: int) -> Current:
             if not conditions.guards:
@@ -201,18 +237,19 @@ class GuardedMixin(ConditionalMixin):
         before = self._alias, self._locked
         self._alias = using
         try:
-            if not merging:
+            if seen is not None and not merging:
                 self._refuse_early(intent, seen, using)
             return writes.write(
                 intent,
-                model=type(seen),
-                pk=seen.pk,
+                model=address.model,
+                pk=address.pk,
                 using=using,
-                fetch=lambda: self._again(seen, using),
+                fetch=lambda: self._at(address) if seen is None else self._again(seen, using),
                 current=current,
                 perform=act,
                 refused=refused,
-                first=writes.parents(seen),
+                first=writes.parents(seen) if seen is not None else (),
+                wait=seen is not None,
             )
         finally:
             self._alias, self._locked = before
@@ -233,15 +270,9 @@ class GuardedMixin(ConditionalMixin):
             raise
 
     def _read_body(self) -> APIException | None:
-        """Read the body before any row is locked; what is wrong with it is said after the refusals.
-
-        Raises:
-            UnsupportedMediaType: it is in no format this view reads.
-        """
+        """Read the body, never while a row is locked; what is wrong with it is said after the refusals."""
         try:
             self.request.data  # noqa: B018
-        except UnsupportedMediaType:
-            raise
         except APIException as error:
             return error
         return None
@@ -249,7 +280,7 @@ class GuardedMixin(ConditionalMixin):
     def actor(self) -> rows.Actor:
         """Return who this request is to the locks."""
         user = self.request.user if getattr(self.request.user, "is_authenticated", False) else None
-        return locks.actor_for(user, self.request.headers.get("Lock-Token"))
+        return locks.actor_for(user, self.request.META.get("HTTP_LOCK_TOKEN"))
 
     @contextmanager
     def seen_as(self, method: str, action: str) -> Iterator[None]:
@@ -278,7 +309,7 @@ class GuardedMixin(ConditionalMixin):
         with self.seen_as("GET", "retrieve"):
             self._locked = None
             try:
-                underlying.GET = type(query)("", mutable=False)
+                underlying.GET = _no_query()
                 if not safe:
                     self.check_permissions(self.request)
                 yield
@@ -319,6 +350,15 @@ class GuardedMixin(ConditionalMixin):
         variant = tags.flat_variant(self, self.request) if represents else "0"
         responses.stamp(response, self, self.request, source, variant, Preconditions())
         return response
+
+
+def _in_meta(header: str) -> str:
+    return "HTTP_" + header.upper().replace("-", "_")
+
+
+@cache
+def _no_query() -> QueryDict:
+    return QueryDict("", mutable=False)
 
 
 class _Moved(Exception):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth import get_user_model
@@ -10,7 +9,7 @@ from django.db import router
 from django.db.models import Q
 from rest_framework import status
 from rest_framework.decorators import action
-from rest_framework.exceptions import NotAuthenticated, PermissionDenied
+from rest_framework.exceptions import NotAuthenticated, PermissionDenied, UnsupportedMediaType
 from rest_framework.response import Response
 from rest_framework.settings import api_settings
 from rest_framework.throttling import UserRateThrottle
@@ -27,7 +26,8 @@ from .conflicts import discloses, explain, lock_members
 from .guards import GuardedMixin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from rest_framework.request import Request
 
@@ -66,27 +66,30 @@ class LockResourceMixin(GuardedMixin):
 
     def check_permissions(self, request: Request) -> None:
         """Check; for a lock as for a GET or PATCH of its object, as nothing is added or deleted."""
-        with self._about_the_object(request) as asked:
-            super().check_permissions(asked)
+        if self.action not in LOCK_ACTIONS:
+            super().check_permissions(request)
+            return
+        with self._about_the_object():
+            super().check_permissions(self.request)
 
     def check_object_permissions(self, request: Request, obj: Any) -> None:
         """Check; for a lock as for a GET or PATCH of its object."""
-        with self._about_the_object(request) as asked:
-            super().check_object_permissions(asked, obj)
+        if self.action not in LOCK_ACTIONS:
+            super().check_object_permissions(request, obj)
+            return
+        with self._about_the_object():
+            super().check_object_permissions(self.request, obj)
 
     def get_object(self) -> Any:
         """Return the object; for its lock under the same permissions."""
-        with self._about_the_object(self.request):
+        if self.action not in LOCK_ACTIONS:
+            return super().get_object()
+        with self._about_the_object():
             return super().get_object()
 
-    @contextmanager
-    def _about_the_object(self, request: Request) -> Iterator[Request]:
-        if self.action not in LOCK_ACTIONS:
-            yield request
-            return
+    def _about_the_object(self) -> AbstractContextManager[None]:
         asks = self.action == "lock_state"
-        with self.seen_as(*(("GET", "retrieve") if asks else ("PATCH", "partial_update"))):
-            yield self.request
+        return self.seen_as(*(("GET", "retrieve") if asks else ("PATCH", "partial_update")))
 
     @action(detail=True, methods=["get"], url_path="lock", url_name="lock")
     def lock_state(self, request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -177,6 +180,8 @@ class LockResourceMixin(GuardedMixin):
         seen = self.get_object()
         self._require_readable(seen)
         unreadable = self._read_body()
+        if isinstance(unreadable, UnsupportedMediaType):
+            raise unreadable
         conditions = self.preconditions()
         using = router.db_for_write(type(seen), instance=seen)
 

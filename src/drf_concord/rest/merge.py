@@ -42,7 +42,7 @@ def wanted(view: Any, conditions: Preconditions) -> bool:
 
 
 def _asked(request: Request) -> bool:
-    preferences = request.headers.get("Prefer", "").replace(" ", "").replace('"', "").lower().split(",")
+    preferences = request.META.get("HTTP_PREFER", "").replace(" ", "").replace('"', "").lower().split(",")
     return any(preference.split(";")[0] == PREFERENCE for preference in preferences)
 
 

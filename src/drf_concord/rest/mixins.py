@@ -8,7 +8,7 @@ from django.core.exceptions import ValidationError as InvalidValue
 from django.db import DataError, router
 from django.db.models import Model
 from rest_framework import status
-from rest_framework.exceptions import ValidationError
+from rest_framework.exceptions import UnsupportedMediaType, ValidationError
 from rest_framework.response import Response
 from rest_framework.settings import api_settings
 
@@ -45,6 +45,8 @@ class CreateModelMixin(GuardedMixin):
     def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Validate and save a new object, in one transaction that says who did it."""
         unreadable = self._read_body()
+        if isinstance(unreadable, UnsupportedMediaType):
+            raise unreadable
         conditions = self.preconditions()
         if evaluate("POST", conditions, None) is Verdict.MISMATCH:
             raise VersionMismatch("There is no object yet for If-Match to match. Leave the header out.")

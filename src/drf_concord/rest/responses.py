@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from django.http import HttpResponse, JsonResponse
-from django.utils.cache import patch_cache_control, patch_vary_headers
+from django.utils.cache import patch_vary_headers
 
 from ..protocol.errors import VersionMismatch
 from ..protocol.etags import EntityTag
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["not_modified", "set_headers", "stamp", "stamp_list"]
 
+VARY = ("Accept", "Authorization", "Cookie")
 KEPT = ("ETag", "Vary", "Cache-Control", "Content-Location", "Expires", "Last-Modified")
 EXPOSED = "ETag, Lock-Token, Retry-After, Preference-Applied"
 
@@ -29,11 +30,14 @@ def set_headers(response: HttpResponseBase, request: Request, tag: EntityTag, sh
     response["ETag"] = str(tag)
     if shown is not None:
         response["Last-Modified"] = format_http_date(shown)
-    authenticated = getattr(request.user, "is_authenticated", False)
     if not response.has_header("Cache-Control"):
         # Revalidate always: that is what the tag is for. A shared cache must not keep one user's view.
-        patch_cache_control(response, no_cache=True, **({"private": True} if authenticated else {}))
-    patch_vary_headers(response, ("Accept", "Authorization", "Cookie"))
+        authenticated = getattr(request.user, "is_authenticated", False)
+        response["Cache-Control"] = "no-cache, private" if authenticated else "no-cache"
+    if response.has_header("Vary"):
+        patch_vary_headers(response, VARY)
+    else:
+        response["Vary"] = ", ".join(VARY)
 
 
 def not_modified(request: Request, tag: EntityTag, shown: int | None) -> HttpResponse:

@@ -12,7 +12,7 @@ import inspect
 import sys
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from django.utils import timezone, translation
 from rest_framework import fields, relations, serializers
@@ -37,6 +37,7 @@ __all__ = [
     "digest",
     "flat_fields",
     "flat_variant",
+    "redefines",
     "source_of",
     "with_version",
 ]
@@ -110,7 +111,16 @@ def source_of(view: Any, obj: Model) -> Source:
 
 def declared(view: Any) -> Any:
     """Return the view's ``etag_from`` as it was written: a function there is not a method."""
-    kind = inspect.getattr_static(view, "etag_from")
+    own, view_class = vars(view), cast("Any", type(view))
+    return _written(own["etag_from"]) if "etag_from" in own else _declared(view_class)
+
+
+@functools.lru_cache(maxsize=1024)
+def _declared(view: Any) -> Any:
+    return _written(inspect.getattr_static(view, "etag_from"))
+
+
+def _written(kind: Any) -> Any:
     return kind.__func__ if isinstance(kind, staticmethod) else kind
 
 
@@ -160,7 +170,7 @@ def flat_variant(view: Any, request: Request) -> str | None:
     shown = flat_fields(view_class, view.get_serializer_class())
     if shown is None:
         return None
-    parts = (
+    return _variant(
         str(request.accepted_media_type),
         *shown,
         str(getattr(request, "version", None)),
@@ -168,6 +178,10 @@ def flat_variant(view: Any, request: Request) -> str | None:
         timezone.get_current_timezone_name(),
         settings.RELEASE,
     )
+
+
+@functools.lru_cache(maxsize=1024)
+def _variant(*parts: str) -> str:
     return digest(*(part.encode() for part in parts))
 
 
@@ -176,9 +190,9 @@ def flat_fields(view: Any, serializer: Any) -> tuple[str, ...] | None:
     """Return the serializer's path and fields when it is flat, decided from the classes; else None."""
     if not issubclass(serializer, serializers.ModelSerializer) or not _reachable(serializer):
         return None
-    if any(_redefines(view, name) for name in VIEW_HOOKS):
+    if any(redefines(view, name) for name in VIEW_HOOKS):
         return None
-    if any(_redefines(serializer, name) for name in SERIALIZER_HOOKS):
+    if any(redefines(serializer, name) for name in SERIALIZER_HOOKS):
         return None
     columns = {f.name: f for f in serializer.Meta.model._meta.concrete_fields}
     columns |= {f.attname: f for f in columns.copy().values()}
@@ -196,7 +210,8 @@ def _reachable(cls: type[Any]) -> bool:
     return found is cls
 
 
-def _redefines(cls: type[Any], name: str) -> bool:
+def redefines(cls: type[Any], name: str) -> bool:
+    """Tell whether a project's class has a method of its own where this package or DRF has one."""
     owner = next((c for c in cls.__mro__ if name in vars(c)), object)
     return owner is not object and not owner.__module__.startswith(KNOWN)
 

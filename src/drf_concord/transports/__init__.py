@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from django.db import connections, transaction
+from django.db import connections
 
 from ..conf import settings
 from .base import Transport
@@ -49,26 +49,35 @@ def announce(using: str) -> None:
         transport.announce()
 
 
-def announce_on_commit(using: str) -> None:
-    """Announce when the open transaction commits, once for all that is written in it, else at once."""
-    connection: Any = connections[using]
+def announce_on_commit(
+    using: str, connection: Any = None, *, before: Callable[[], None] | None = None
+) -> None:
+    """Announce when the open transaction commits, once for all that is written in it, else at once.
+
+    Args:
+        using: the alias of the database that was written to.
+        connection: to that database, of this thread, where the caller has it at hand.
+        before: called in that moment, before anybody is told; for whoever opened the transaction.
+    """
+    connection = connections[using] if connection is None else connection
     if not connection.in_atomic_block:
         announce(using)
         return
     hint: _Hint | None = getattr(connection, "_concord_hint", None)
-    if hint is None or not hint.waits_in(connection.run_on_commit):
+    if before is not None or hint is None or not hint.waits_in(connection.run_on_commit):
         # kept on the connection, whose transaction it belongs to
-        connection._concord_hint = hint = _Hint(using, connection.run_on_commit)
-        transaction.on_commit(hint.send, using, robust=True)
+        connection._concord_hint = hint = _Hint(using, connection.run_on_commit, before)
+        connection.on_commit(hint.send, robust=True)
 
 
 class _Hint:
     """What one transaction announces, and the queue of Django's in which it waits for the commit."""
 
-    __slots__ = ("_queue", "_using", "send")
+    __slots__ = ("_before", "_queue", "_using", "send")
 
-    def __init__(self, using: str, queue: list[Any]) -> None:
+    def __init__(self, using: str, queue: list[Any], before: Callable[[], None] | None) -> None:
         self._using = using
+        self._before = before
         self._queue: list[Any] | None = queue
         self.send: Callable[[], None] = self._send
 
@@ -85,4 +94,6 @@ class _Hint:
 
     def _send(self) -> None:
         self._queue = None  # sent: whoever writes in this transaction after all needs another one
+        if self._before is not None:
+            self._before()
         announce(self._using)

@@ -47,6 +47,10 @@ class Postgres(RemoteTransport):
 
     name: ClassVar[str] = "postgres"
 
+    def __init__(self, using: str = "default") -> None:
+        super().__init__(using)
+        self._listening = 0
+
     def available(self) -> bool:
         """Return whether the alias is PostgreSQL, and its driver the one that can listen."""
         return self._available
@@ -57,8 +61,12 @@ class Postgres(RemoteTransport):
 
     def idle(self) -> float:
         """Return how long a connection that nobody uses is kept, in seconds; not at all under tests."""
-        # the test runner cannot drop its database as long as somebody is connected
-        return 0.0 if hasattr(mail, "outbox") else IDLE
+        return 0.0 if _under_tests() else IDLE
+
+    def announce(self) -> None:
+        """Leave word for the thread; under tests only where this process listens itself."""
+        if self._listening or not _under_tests():
+            super().announce()
 
     @contextmanager
     def sending(self) -> Iterator[Callable[[], None]]:
@@ -76,18 +84,22 @@ class Postgres(RemoteTransport):
         """Call ``wake`` for every notification, and whenever there is a new connection."""
         outage = Outage(f"Listening for hints over {self.name}")
         tested = False
-        while True:
-            try:
-                async with await self._connect() as connection:
-                    await connection.execute(f"LISTEN {CHANNEL}")
-                    outage.connected()
-                    wake()
-                    if not tested:
-                        await self._test(connection, wake)
-                        tested = True
-                    await self._hear(connection, wake, outage)
-            except Exception as error:
-                await asyncio.sleep(outage.failed(error))
+        self._listening += 1
+        try:
+            while True:
+                try:
+                    async with await self._connect() as connection:
+                        await connection.execute(f"LISTEN {CHANNEL}")
+                        outage.connected()
+                        wake()
+                        if not tested:
+                            await self._test(connection, wake)
+                            tested = True
+                        await self._hear(connection, wake, outage)
+                except Exception as error:
+                    await asyncio.sleep(outage.failed(error))
+        finally:
+            self._listening -= 1
 
     async def _connect(self) -> Any:
         import psycopg
@@ -122,3 +134,8 @@ class Postgres(RemoteTransport):
             **{name: value for name, value in given.items() if name not in OURS},
             "autocommit": True,
         }
+
+
+def _under_tests() -> bool:
+    # Django's test runner cannot drop its database as long as somebody is connected.
+    return hasattr(mail, "outbox")

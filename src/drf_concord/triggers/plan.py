@@ -249,7 +249,7 @@ def _table(model: type[models.Model], *touches: Touch, recorded: bool = True) ->
         pk=Column(meta.pk.column),
         version=version.column if version is not None and local else None,
         columns=tuple(Column(f.column) for f in own if f.column),
-        routes=tuple(Column(f.column) for f in _routes(model)),
+        routes=tuple(Column(f.column) for f in routed(model)),
         touches=touches,
         recorded=recorded,
     )
@@ -259,7 +259,8 @@ def _column_of_pk(model: type[models.Model]) -> str:
     return model._meta.pk.column or ""
 
 
-def _routes(model: type[models.Model]) -> list[Any]:
+def routed(model: type[models.Model]) -> list[Any]:
+    """Return the fields of a model whose old and new values the log keeps."""
     declared = getattr(model, "concord_routes", None)
     fields = model._meta.local_concrete_fields
     if declared is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .draining import drain, lifespan
 from .router import RealtimeRouter
 
-__all__ = ["RealtimeRouter"]
+__all__ = ["RealtimeRouter", "drain", "lifespan"]

@@ -22,8 +22,8 @@ from .subscriptions import Subscription, follow
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 
-    from ..live.cohorts import Member
     from ..live.hub import Hub
+    from ..live.members import Member
     from ..protocol.changes import Position
     from .router import RealtimeRouter
 
@@ -82,7 +82,7 @@ class Connection:
         self.router = router
         self.caller = views.Caller(scope)
         self.session = Session(sequenced=sequenced)
-        self.socket = Socket(send)
+        self.socket = Socket(send, self.session.bye if sequenced else None)
         self.hub: Hub = hub_of_loop()
         self.subscriptions: dict[bytes, Subscription] = {}
         self._refreshed = self.socket.heard
@@ -154,9 +154,16 @@ class Connection:
 
     def mark(self, position: Position) -> None:
         """Say that everything up to a position was delivered, unless something waits for this client."""
-        if self.session.sequenced and self.session.idle and position != self._marked:
+        settled = self.session.idle and not self._joining()
+        if self.session.sequenced and settled and position != self._marked:
             self._marked = position
             self.push(self.session.mark(position.epoch, position.encode()))
+
+    def _joining(self) -> bool:
+        """Tell whether a subscription was asked for that does not stand yet: it may miss what others have."""
+        if len(self.session.subscriptions) > len(self.subscriptions):
+            return True
+        return any(s.member is None or s.member.cohort is None for s in self.subscriptions.values())
 
     def beat(self) -> None:
         """Ask a silent session whether it is there, and read the account again when it is time."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,6 +17,7 @@ from msgspec import UNSET
 from ..conf import settings
 from ..live import views
 from ..protocol.frames import Call
+from .idempotency import Again, rendered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,6 +47,7 @@ VIEW_ACTIONS = {
     "break": "lock_break",
 }
 """What a frame's action is called on a viewset, where that differs."""
+LOCKING = {"lock_acquire", "lock_renew", "lock_release", "lock_break"}
 SINGLE = {"retrieve", "update", "patch", "delete", "lock", "renew", "unlock", "break"}
 
 
@@ -58,7 +60,6 @@ class Answer:
     errors: bytes = b"[]"
     etag: str | None = None
     code: str | None = None
-    token: str | None = None
 
 
 def answer(view_class: Any, call: Call, caller: views.Caller) -> Answer:
@@ -80,6 +81,7 @@ def answer(view_class: Any, call: Call, caller: views.Caller) -> Answer:
     if method != "GET":
         caller.refresh()  # a user who was deactivated a moment ago writes nothing any more
     body = bytes(call.data) if call.data is not UNSET else b""
+    once = call.idempotency_key is not None and method != "GET" and name not in LOCKING
     request = views.http_request(
         caller,
         method=method,
@@ -88,8 +90,7 @@ def answer(view_class: Any, call: Call, caller: views.Caller) -> Answer:
         body=b"" if body == b"null" or method == "GET" else body,
         headers=_headers(call),
     )
-    response = _respond(view_class, request, name, method, detail, kwargs)
-    return _answer_of(response)
+    return _answer_of(_respond(view_class, request, name, detail, kwargs, call if once else None))
 
 
 @lru_cache(maxsize=512)
@@ -106,9 +107,8 @@ def methods_of(view_class: Any) -> dict[str, tuple[str, str, bool]]:
             found[action] = (method.lower(), method, action in SINGLE)
     extra = view_class.get_extra_actions() if hasattr(view_class, "get_extra_actions") else []
     own = {a.__name__ for a in extra}
-    for name in ("lock_acquire", "lock_renew", "lock_release", "lock_break"):
-        if "lock_state" not in own:  # a view's own action has taken the place of the lock
-            found = {k: v for k, v in found.items() if v[0] != name}
+    if "lock_state" not in own:  # a view's own action has taken the place of the lock
+        found = {k: v for k, v in found.items() if v[0] not in LOCKING}
     for action in extra:
         if action.__name__ in {"lock_state", "lock_break"}:
             continue
@@ -131,10 +131,11 @@ def _respond(
     view_class: Any,
     request: HttpRequest,
     name: str,
-    method: str,
     detail: bool,
     kwargs: dict[str, Any],
+    once: Call | None,
 ) -> Any:
+    method = request.method or ""
     options = views.options(view_class, name)  # authentication is kept for the socket
     if hasattr(view_class, "get_extra_actions"):
         view = view_class.as_view({method.lower(): name}, **{"detail": detail, **options})
@@ -142,10 +143,14 @@ def _respond(
         view = view_class.as_view(**options)
 
     def respond(request: HttpRequest) -> Any:
-        response = _atomic(view)(request, **kwargs)
-        return response.render() if hasattr(response, "render") else response
+        return rendered(_atomic(view)(request, **kwargs))
 
-    return _wrapped(respond)(request)
+    def respond_once(request: HttpRequest) -> Any:
+        assert once is not None  # noqa: S101
+        again = Again(view_class, request, name, kwargs, detail=detail)
+        return again.respond(once, partial(respond, request))
+
+    return _wrapped(respond if once is None else respond_once)(request)
 
 
 def _wrapped(respond: Any) -> Any:
@@ -172,8 +177,11 @@ def _answer_of(response: Any) -> Answer:
     status = response.status_code
     body = response.content or b"null"
     etag, token = response.get("ETag"), response.get("Lock-Token")
+    if token is not None:
+        # a frame has no headers, and no member for it
+        body = msgspec.json.encode({**json.loads(body), "lock_token": token})
     if status < 400:
-        return Answer(status, b"null" if status in {204, 304} else body, etag=etag, token=token)
+        return Answer(status, b"null" if status in {204, 304} else body, etag=etag)
     try:
         data = json.loads(body)
     except ValueError:

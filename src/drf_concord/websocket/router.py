@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from rest_framework.generics import GenericAPIView
 
@@ -12,7 +13,10 @@ from .application import Application
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["RealtimeRouter"]
+__all__ = ["RealtimeRouter", "routers"]
+
+routers: WeakSet[RealtimeRouter] = WeakSet()
+"""Every router of this process, for the system checks."""
 
 
 class RealtimeRouter:
@@ -31,6 +35,7 @@ class RealtimeRouter:
         self.views: dict[str, Any] = {}
         # Any, because path() is typed for views, and URLRouter takes ASGI applications there
         self.consumer: Any = Application(self)
+        routers.add(self)
 
     def register(self, view: Any) -> None:
         """Offer a view under its model's label, such as ``todolist.Task``.

@@ -7,12 +7,13 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from ..protocol.frames import MAX_FRAME
+from .draining import TIMEOUT, return_after, sockets_of_loop
 from .outlet import Outlet
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
-__all__ = ["FORBIDDEN", "SLOW", "UNAUTHENTICATED", "UNREADABLE", "Socket"]
+__all__ = ["DRAINING", "FORBIDDEN", "RESTART", "SLOW", "UNAUTHENTICATED", "UNREADABLE", "Socket"]
 
 IN_FLIGHT = 32
 """How many requests of one socket may be under way; more wait unread."""
@@ -20,17 +21,26 @@ SHARE = 4
 """How many requests of one socket may be worked on at a time."""
 GRACE = 5.0
 """How long a close may take before the socket is dropped, in seconds."""
-UNREADABLE, UNAUTHENTICATED, FORBIDDEN, SLOW = 4400, 4401, 4403, 4508
+RESTART, UNREADABLE, UNAUTHENTICATED, FORBIDDEN, DRAINING, SLOW = 1012, 4400, 4401, 4403, 4503, 4508
 
 
 class Socket:
-    """Reads frames, starts work for them, and sends; ends everything when the peer goes."""
+    """Reads frames, starts work for them, and sends; ends everything when the peer goes.
 
-    def __init__(self, send: Callable[[Any], Awaitable[None]]) -> None:
+    Args:
+        bye: makes the last frame, from the close code and the milliseconds until the peer may come back;
+            None in plain mode, where nothing is sent that was not asked for.
+    """
+
+    def __init__(
+        self, send: Callable[[Any], Awaitable[None]], bye: Callable[[int, int], str] | None = None
+    ) -> None:
         self.outlet = Outlet(send)
         self.tasks: set[asyncio.Task[None]] = set()
         self.heard = asyncio.get_running_loop().time()
         self._send = send
+        self._bye = bye
+        self._finishing = False
         self._in_flight = asyncio.Semaphore(IN_FLIGHT)
         self._share = asyncio.Semaphore(SHARE)
         self._last: dict[Any, asyncio.Task[None]] = {}
@@ -42,11 +52,17 @@ class Socket:
     ) -> None:
         """Hand every frame to ``take`` until the socket ends."""
         self._serving = asyncio.current_task()
+        sockets = sockets_of_loop()
+        sockets.open.add(self)
         try:
+            if sockets.draining:
+                await self.leave(return_after(), asyncio.get_running_loop().time() + TIMEOUT)
             while self._closer is None:
                 event = await receive()
                 if event["type"] != "websocket.receive":
                     return
+                if self._finishing:
+                    continue  # asked too late; whoever is not answered asks again elsewhere
                 self.heard = asyncio.get_running_loop().time()
                 text = event.get("text")
                 if text is None:
@@ -58,8 +74,11 @@ class Socket:
             await self._closer
         except asyncio.CancelledError:
             if self._closer is None or self._serving is None:
+                self._drop()
                 raise
             self._serving.uncancel()  # it was us, who wait no longer for a peer that does not read
+        finally:
+            sockets.open.discard(self)
 
     async def start(self, work: Coroutine[Any, Any, None], about: Any = None) -> None:
         """Work on a request, beside others; requests about the same thing in the order they came.
@@ -126,6 +145,41 @@ class Socket:
                 self._serving.cancel()
 
         self._closer = asyncio.create_task(close())
+
+    # When the process is about to stop
+
+    async def finish(self, until: float) -> None:
+        """Take nothing in any more, and send what is due for what was taken in, up to a time of the loop."""
+        self._finishing = True
+        while self.tasks and (left := until - asyncio.get_running_loop().time()) > 0:
+            await asyncio.wait(self.tasks, timeout=left)
+        await self.outlet.flushed(max(0.0, until - asyncio.get_running_loop().time()))
+
+    async def leave(self, after: float, until: float) -> None:
+        """Say goodbye and close; the peer may come back after some seconds."""
+        self.close(*self._goodbye(after))
+        left = until - asyncio.get_running_loop().time()
+        if self._closer is not None and left > 0:
+            await asyncio.wait([self._closer], timeout=left)
+
+    def _goodbye(self, after: float) -> tuple[int, str | None]:
+        if self._bye is None:
+            return RESTART, None
+        return DRAINING, self._bye(DRAINING, int(after * 1000))
+
+    def _drop(self) -> None:
+        """Say goodbye to the peer without waiting: the server waits no longer, and has cancelled us."""
+        code, last = self._goodbye(return_after())
+        events: list[dict[str, Any]] = [{"type": "websocket.close", "code": code}]
+        if last is not None:
+            events.insert(0, {"type": "websocket.send", "text": last})
+        self.outlet.close()
+        for event in events:
+            sending: Any = self._send(event)
+            with contextlib.suppress(Exception):  # the peer may be gone, and the socket closed
+                sending.send(None)
+                sending.close()  # it would have to wait
+                return
 
     def end(self) -> None:
         """Stop everything: the peer is gone."""

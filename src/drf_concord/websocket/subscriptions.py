@@ -7,14 +7,14 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.http import Http404
 from msgspec import UNSET
 from rest_framework.exceptions import APIException
 
 from ..conf import settings
-from ..live.cohorts import Member
 from ..live.looks import Spec, TooLarge
+from ..live.members import Member
 from ..protocol.changes import Position
 from ..protocol.errors import PositionLost
 from ..protocol.session import Follow, Overflow, Rendered
@@ -31,15 +31,21 @@ logger = logging.getLogger("drf_concord")
 class Subscription:
     """One subscription of a socket."""
 
-    __slots__ = ("connection", "head", "key", "label", "member", "sequenced")
+    __slots__ = ("command", "connection", "head", "key", "label", "member", "sequenced")
 
     def __init__(self, connection: Connection, command: Follow, label: str) -> None:
         self.connection = connection
         self.key = command.key
+        self.command = command
         self.label = label
         self.member: Member | None = None
         self.sequenced = connection.session.sequenced
         self.head = f'{{"type":"broadcast","request_id":{command.request_id.decode()}'
+
+    @property
+    def stands(self) -> bool:
+        """Whether the client has not ended it."""
+        return self.connection.session.stands(self.command)
 
     def leave(self) -> None:
         """Stop following."""
@@ -49,7 +55,7 @@ class Subscription:
 
     def subscribed(self, how: str, position: Position) -> None:
         """Acknowledge, in session mode; in plain mode a subscription that stands says nothing."""
-        if self.sequenced:
+        if self.sequenced and self.stands:
             frame = self.connection.session.subscribed(
                 self.key, how, position.epoch, position.encode(), settings.RETENTION
             )
@@ -57,12 +63,15 @@ class Subscription:
 
     def snapshot(self, items: list[Rendered]) -> None:
         """Send the objects to begin with."""
-        for frame in self.connection.session.snapshot(self.key, items) if self.sequenced else ():
-            self.connection.push(frame)
+        if self.sequenced and self.stands:
+            for frame in self.connection.session.snapshot(self.key, items):
+                self.connection.push(frame)
 
     def deliver(self, changes: list[Rendered], *, more: bool) -> None:
         """Send changes, or keep the latest of them for a client that is slow."""
         connection = self.connection
+        if not self.stands:
+            return
         if not self.sequenced:
             for change in changes:
                 if not connection.socket.outlet.push(self.head + change.plain(self.label)):
@@ -79,22 +88,24 @@ class Subscription:
 
     def reset(self, code: str) -> None:
         """Say that what the client has is void."""
-        if self.sequenced:
+        if self.sequenced and self.stands:
             self.connection.push(self.connection.session.reset(self.key, code))
 
     def end(self, status: int, message: str) -> None:
         """Say that there will be no more."""
         connection = self.connection
-        if connection.subscriptions.pop(self.key, None) is None:
+        if connection.subscriptions.get(self.key) is not self:
             return
+        del connection.subscriptions[self.key]
         self.member = None
         session = connection.session
+        if not self.stands:
+            return
         if self.sequenced:
             connection.push(session.end(self.key, status))
         else:
-            request_id = session.subscriptions[self.key]
             session.forget(self.key)
-            connection.push(session.error(request_id, status, message))
+            connection.push(session.error(self.command.request_id, status, message))
 
 
 async def follow(connection: Connection, command: Follow) -> None:
@@ -102,11 +113,16 @@ async def follow(connection: Connection, command: Follow) -> None:
     frame, session = command.frame, connection.session
 
     def refuse(code: int, message: str) -> None:
+        if not session.stands(command):
+            return
         subscription = connection.subscriptions.pop(command.key, None)
         if subscription is not None:
             subscription.leave()
         session.forget(command.key)
         connection.push(session.error(command.request_id, code, message))
+
+    if not session.stands(command):
+        return  # unsubscribed before it was begun
 
     view = connection.router.view(frame.model)
     if view is None:
@@ -118,9 +134,9 @@ async def follow(connection: Connection, command: Follow) -> None:
     except ValueError as error:
         refuse(400, str(error))
         return
-    if spec.model not in captured_models():
-        logger.error('Add "%s" to CONCORD["CAPTURE"] and migrate: its changes are not recorded.', spec.label)
-        refuse(500, f"Changes of {spec.label} are not recorded, so nobody can follow them.")
+    unseen = _unrecorded(view)
+    if unseen is not None:
+        refuse(500, f"Changes of {unseen} are not recorded, so nobody can follow them.")
         return
     subscription = Subscription(connection, command, spec.label)
     connection.subscriptions[command.key] = subscription
@@ -140,6 +156,26 @@ async def follow(connection: Connection, command: Follow) -> None:
     else:
         if connection.subscriptions.get(command.key) is not subscription:
             connection.hub.leave(member)  # unsubscribed while it was being looked up
+
+
+def _unrecorded(view: Any) -> str | None:
+    """Return a model whose changes this view would be told of, were they recorded; and tell the developer."""
+    captured = captured_models()
+    shown = [view.get_model_class()]
+    try:
+        shown += [model for model, _ in view.dependents()]
+    except ImproperlyConfigured as error:
+        logger.error("%s", error)
+        return "what the view depends on"
+    except Exception:
+        logger.exception("%s.depends_on cannot be read.", view.__name__)
+        return "what the view depends on"
+    for model in shown:
+        if model not in captured:
+            label: str = model._meta.label
+            logger.error('Add "%s" to CONCORD["CAPTURE"] and migrate: its changes are not recorded.', label)
+            return label
+    return None
 
 
 def _spec(connection: Connection, view: Any, command: Follow) -> Spec:
@@ -165,6 +201,7 @@ def _spec(connection: Connection, view: Any, command: Follow) -> Spec:
         kwargs=json.dumps(frame.arguments, sort_keys=True),
         query=json.dumps(frame.query, sort_keys=True),
         origin=(scope.get("scheme", "ws"), headers.get(b"host", b"").decode("latin-1")),
+        events=frame.mode == "events",
     )
     if group is not None:
         value = spec.converted()

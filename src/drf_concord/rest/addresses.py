@@ -1,0 +1,88 @@
+"""The row that the address of a request names, as far as that can be told without reading it.
+
+A row that is known before it is read can be locked before it is read, and then one read is enough.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from django.core.exceptions import ValidationError
+from django.db import connections, router
+from django.db.models import IntegerField, Model
+
+from ..models import Versioned
+from . import tags
+
+if TYPE_CHECKING:
+    from rest_framework.request import Request
+
+__all__ = ["Address", "address_of"]
+
+SMALL = 64 * 1024
+"""Bytes of a body that is read before it is known whether the caller may see the object at all."""
+FITS = 32767  # the largest number that a column of any kind of integer can hold
+VENDORS = {"sqlite", "postgresql"}  # which can be asked for a row without waiting for it
+
+
+class Address(NamedTuple):
+    """A row: the model, its primary key and the database alias it is written to."""
+
+    model: type[Model]
+    pk: Any
+    using: str
+
+
+def address_of(view: Any) -> Address | None:
+    """Return the row that a request to one object will most likely write, or None.
+
+    It is a guess: whoever locks that row has to see for himself that the view finds this one and no other.
+    None stands for all that needs a look at the object first: a lookup by something else than the key, an own
+    ``get_object()`` that may hold a state from before, parents that are locked before their children, a large
+    body.
+    """
+    model, view_class = _model_of(view), cast("Any", type(view))
+    if model is None or not _plain(view_class) or not _small(view.request):
+        return None
+    using = router.db_for_write(model)
+    connection, meta = connections[using], model._meta
+    if connection.vendor not in VENDORS or meta.parents:
+        return None
+    if connection.vendor != "sqlite" and issubclass(model, Versioned) and model.touches:
+        return None
+    if view.lookup_field not in {"pk", meta.pk.name}:
+        return None
+    pk = _key(meta.pk, view.kwargs.get(view.lookup_url_kwarg or view.lookup_field), connection)
+    return None if pk is None else Address(model, pk, using)
+
+
+def _model_of(view: Any) -> type[Model] | None:
+    if view.queryset is not None:
+        return view.queryset.model  # type: ignore[no-any-return]
+    return getattr(getattr(view.serializer_class, "Meta", None), "model", None)
+
+
+@functools.cache
+def _plain(view: Any) -> bool:
+    return not tags.redefines(view, "get_object")
+
+
+def _small(request: Request) -> bool:
+    length = request.META.get("CONTENT_LENGTH") or "0"
+    chunked = "HTTP_TRANSFER_ENCODING" in request.META
+    return not chunked and length.isdecimal() and int(length) <= SMALL
+
+
+def _key(field: Any, value: Any, connection: Any) -> Any:
+    try:
+        pk = field.to_python(value)
+    except ValidationError:
+        return None
+    if pk is None or (isinstance(pk, str) and "\0" in pk):
+        return None
+    if isinstance(field, IntegerField) and not 0 <= pk <= FITS:
+        low, high = connection.ops.integer_field_range(field.get_internal_type())
+        if not (low is None or low <= pk) or not (high is None or pk <= high):
+            return None
+    return pk

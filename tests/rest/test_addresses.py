@@ -1,0 +1,216 @@
+"""A row that is locked before it is read: when, and what happens when somebody else has it."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import RequestFactory
+from django.test.utils import CaptureQueriesContext
+from django.urls import include, path
+from rest_framework import serializers
+from rest_framework.routers import SimpleRouter
+from rest_framework.test import APIClient
+
+from drf_concord import rows
+from drf_concord.rest import addresses, viewsets
+from drf_concord.rest.addresses import Address, address_of
+from tests.app.models import Item, Note, Slugged
+from tests.concurrency.threads import PATIENCE, Call, others_wait, swift_flush
+from tests.kinds.models import Keyed
+
+__all__ = ["swift_flush"]  # a fixture
+
+pytestmark = [
+    pytest.mark.django_db,
+    pytest.mark.urls(__name__),
+    pytest.mark.sqlite,
+    pytest.mark.postgresql,
+]
+
+
+def serializer_of(shown: Any) -> Any:
+    class Serializer(serializers.ModelSerializer):
+        class Meta:
+            model = shown
+            fields = ["id", "text"]
+
+    return Serializer
+
+
+class NoteView(viewsets.ModelViewSet):
+    queryset = Note.objects.order_by("pk")
+    serializer_class = serializer_of(Note)
+
+
+class VisibleView(viewsets.ModelViewSet):
+    """Says what it shows with each request."""
+
+    serializer_class = serializer_of(Note)
+
+    def get_queryset(self) -> Any:
+        return Note.objects.exclude(text="hidden")
+
+
+class CrossedView(VisibleView):
+    """Finds objects of another model than its serializer says."""
+
+    def get_queryset(self) -> Any:
+        return Item.objects.all()
+
+    def perform_update(self, serializer: Any) -> None:
+        assert rows.entered(Item, serializer.instance.pk, "default") is not None
+        serializer.save()
+
+
+class OwnWayView(NoteView):
+    def get_object(self) -> Any:
+        return super().get_object()
+
+
+class SlugView(viewsets.ModelViewSet):
+    queryset = Slugged.objects.all()
+    lookup_field = "slug"
+
+
+class KeyedView(viewsets.ModelViewSet):
+    queryset = Keyed.objects.all()
+
+
+router = SimpleRouter()
+for name, view in {"note": NoteView, "visible": VisibleView, "crossed": CrossedView}.items():
+    router.register(name, view, basename=name)
+urlpatterns = [path("", include(router.urls))]
+
+
+def seen(view: Any, key: object, **meta: Any) -> Address | None:
+    made = view()
+    made.request = RequestFactory().patch("/", b"{}", "application/json", **meta)
+    made.kwargs = {made.lookup_field: key}
+    return address_of(made)
+
+
+def patch(api: APIClient, address: str, **headers: str) -> Any:
+    return api.patch(address, {"text": "two"}, format="json", headers=headers)
+
+
+@pytest.fixture
+def reads() -> Any:
+    """Counts how often the row of a note is read."""
+
+    def count(context: CaptureQueriesContext) -> int:
+        return sum(q["sql"].startswith('SELECT "app_note"."id"') for q in context.captured_queries)
+
+    return count
+
+
+# ---------------------------------------------------------------------------------- which row it is
+
+
+def test_the_key_in_the_address_names_a_row() -> None:
+    key = uuid.uuid4()
+    assert seen(NoteView, "7") == (Note, 7, "default")
+    assert seen(VisibleView, "7") == (Note, 7, "default")
+    assert seen(KeyedView, str(key)) == (Keyed, key, "default")
+
+
+@pytest.mark.parametrize("key", ["x", "", None, "1" * 40, str(2**70)])
+def test_what_is_no_key_names_none(key: str | None) -> None:
+    assert seen(NoteView, key) is None
+
+
+def test_another_lookup_an_own_way_and_a_large_body_have_to_be_looked_at_first() -> None:
+    assert seen(SlugView, "a") is None
+    assert seen(OwnWayView, "7") is None
+    assert seen(NoteView, "7", CONTENT_LENGTH=str(addresses.SMALL + 1)) is None
+    assert seen(NoteView, "7", HTTP_TRANSFER_ENCODING="chunked") is None
+    assert seen(NoteView, "7", CONTENT_LENGTH=str(addresses.SMALL)) is not None
+
+
+# -------------------------------------------------------------------------------------- one read
+
+
+def test_a_row_that_is_free_is_read_once(api: APIClient, reads: Any) -> None:
+    note = Note.objects.create(text="one")
+    with CaptureQueriesContext(connection) as context:
+        assert patch(api, f"/note/{note.pk}/").status_code == 200
+    assert reads(context) == 1
+
+
+def test_a_wrong_guess_is_seen_and_writes_the_right_row(api: APIClient) -> None:
+    note = Note.objects.create(text="one")
+    item = Item.objects.create(pk=note.pk, text="one")
+    assert patch(api, f"/crossed/{note.pk}/").status_code == 200
+    item.refresh_from_db()
+    note.refresh_from_db()
+    assert (note.text, item.text) == ("one", "two")
+
+
+def test_a_key_that_nobody_has_is_404(api: APIClient) -> None:
+    assert patch(api, "/note/1/").status_code == 404
+
+
+# -------------------------------------------------------------------------- somebody else has the row
+
+
+@pytest.mark.django_db(transaction=True)
+def test_nobody_waits_for_a_row_to_be_refused(api: APIClient) -> None:
+    note = Note.objects.create(text="one")
+    hidden = Note.objects.create(text="hidden")
+    with rows.enter(Note, note.pk, using="default"):
+        stale = Call(lambda: patch(api, f"/note/{note.pk}/", **{"If-Match": '"x-1"'})).result()
+        unseen = Call(lambda: patch(api, f"/visible/{hidden.pk}/")).result()
+    with rows.enter(Note, hidden.pk, using="default"):
+        kept = Call(lambda: patch(api, f"/visible/{hidden.pk}/")).result()
+    assert (stale.status_code, unseen.status_code, kept.status_code) == (412, 404, 404)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_may_write_waits_for_his_turn(api: APIClient) -> None:
+    note = Note.objects.create(text="one")
+    with rows.enter(Note, note.pk, using="default"):
+        call = Call(lambda: patch(api, f"/note/{note.pk}/"))
+        others_wait()
+        note.text = "first"
+        note.save()
+        first = note.version
+    assert call.result().status_code == 200
+    note.refresh_from_db()
+    assert (note.text, note.version > first) == ("two", True)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_row_that_is_not_free_leaves_nothing_behind() -> None:
+    note = Note.objects.create()
+    refused, written = threading.Event(), threading.Event()
+
+    def attempt() -> str:
+        before = _patience()
+        with pytest.raises(rows.NotFree) as kept, rows.enter(Note, note.pk, using="default", wait=False):
+            pass
+        assert _patience() == before
+        assert not connection.in_atomic_block
+        refused.set()
+        assert written.wait(PATIENCE)
+        # While the exception, with all it holds, is still there: no statement of that time is open.
+        with rows.enter(Note, note.pk, using="default") as entry:
+            assert entry.found
+        return kept.typename
+
+    with rows.enter(Note, note.pk, using="default"):
+        call = Call(attempt)
+        assert refused.wait(PATIENCE)
+        note.save()
+    written.set()
+    assert call.result() == "NotFree"
+
+
+def _patience() -> Any:
+    if connection.vendor != "sqlite":
+        return None
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA busy_timeout")
+        return cursor.fetchone()
