@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -113,9 +114,11 @@ def workers(transactional_db: None) -> Iterator[Any]:
         worker.stop()
 
 
-def pair(workers: list[Worker], *commands: dict[str, Any]) -> list[Any]:
-    """Give each process its command at once, and return their answers."""
-    for worker, command in zip(workers, commands, strict=True):
+def pair(workers: list[Worker], *commands: dict[str, Any], lead: float = 0) -> list[Any]:
+    """Give each process its command at once, or ``lead`` seconds apart, and return their answers."""
+    for number, (worker, command) in enumerate(zip(workers, commands, strict=True)):
+        if number and lead:
+            time.sleep(lead)
         worker.tell(**command)
     return [worker.answer() for worker in workers]
 
