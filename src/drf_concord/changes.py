@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from django.db import connections, transaction
 
@@ -64,6 +64,10 @@ AFTER_SQLITE = f"SELECT {COLUMNS} FROM concord_change c WHERE c.id >= %s ORDER B
 CHANGED = f"""
 SELECT {COLUMNS} FROM concord_change c WHERE c.id > (SELECT max(id) FROM concord_change) - %s
   AND c.model = %s AND c.pk = %s AND c.previous >= %s ORDER BY c.id
+"""
+WRITER = """
+SELECT c.actor FROM concord_change c WHERE c.id > (SELECT max(id) FROM concord_change) - %s
+  AND c.model = %s AND c.pk = %s AND c.version = %s ORDER BY c.id DESC LIMIT 1
 """
 KNOWN_POSTGRESQL = """
 SELECT pg_current_snapshot()::text, (SELECT nonce FROM concord_change WHERE id = %s),
@@ -269,6 +273,23 @@ def changed_since(
         if columns is not None:
             break
     return columns if columns is not None and columns <= known else None
+
+
+def writer_of(model: type[Model], pk: Any, version: int, *, using: str) -> str | None:
+    """Return who led a row to a version, as the primary key of a user; None where the log does not tell."""
+    field = version_field(model)
+    connection = connections[using]
+    if field is None or connection.vendor not in VENDORS:
+        return None
+    home = field.model
+    pk_text = str(home._meta.pk.get_db_prep_value(pk, connection))
+    with connection.cursor() as cursor:
+        for window in WINDOWS:
+            cursor.execute(WRITER, [window, home._meta.label, pk_text, version])
+            found = cursor.fetchone()
+            if found is not None:
+                return cast("str | None", found[0])
+    return None
 
 
 def prune(using: str, *, now: int | None = None) -> int:

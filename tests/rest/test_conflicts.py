@@ -6,10 +6,13 @@ import datetime as dt
 from typing import Any
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.contrib.auth.hashers import make_password
 from django.db import connection
 from django.urls import include, path
 from rest_framework import serializers
+from rest_framework.exceptions import PermissionDenied
+from rest_framework.permissions import SAFE_METHODS
 from rest_framework.routers import SimpleRouter
 from rest_framework.test import APIClient
 
@@ -17,6 +20,7 @@ from drf_concord.models import Change
 from drf_concord.protocol.etags import encode_version, parse_tag, version_of
 from drf_concord.rest import viewsets
 from drf_concord.rest.serializers import ETagField
+from drf_concord.triggers import VENDORS
 from tests.app.models import Bare, Event, Folder, Item, Place, Restaurant, Tag
 from tests.app.urls import urlpatterns as app_patterns
 
@@ -36,6 +40,14 @@ class ItemView(viewsets.ModelViewSet):
 
 class QuietView(ItemView):
     conflict_current = False
+
+
+class NamingView(ItemView):
+    conflict_actor = True
+
+    def check_object_permissions(self, request: Any, obj: Any) -> None:
+        if request.method not in SAFE_METHODS and obj.notes == "nobody may change me":
+            raise PermissionDenied
 
 
 class RenamedSerializer(serializers.ModelSerializer):
@@ -126,7 +138,7 @@ class EventView(viewsets.ModelViewSet):
 
 router = SimpleRouter()
 for name, view in {
-    "item": ItemView, "quiet": QuietView, "renamed": RenamedView, "personal": PersonalView,
+    "item": ItemView, "quiet": QuietView, "naming": NamingView, "renamed": RenamedView, "personal": PersonalView,
     "folder": FolderView, "two": TwoSerializersView, "restaurant": RestaurantView, "event": EventView,
 }.items():  # fmt: skip
     router.register(name, view, basename=name)
@@ -179,6 +191,32 @@ def test_the_body_of_a_412(api: APIClient, item: Item) -> None:
     again = api.patch(address, {"text": "mine"}, headers={"If-Match": body["current_etag"]})
     assert again.status_code == 200
     assert again.json()["notes"] == "theirs"
+
+
+def test_a_412_names_who_wrote_last_where_the_view_says_so(api: APIClient, item: Item) -> None:
+    ada, guido = (get_user_model().objects.create(username=name) for name in ("ada", "guido"))
+    address = f"/naming/{item.pk}/"
+    base = tag_of(api, address)
+    api.force_authenticate(ada)
+    assert api.patch(address, {"text": "hers"}).status_code == 200
+    api.force_authenticate(guido)
+    quiet = refused(api, f"/item/{item.pk}/", {"text": "his"}, base).json()
+    assert "modified_by" not in quiet
+    assert refused(api, address, {"text": "his"}, base).json().get("modified_by") == (
+        "ada" if connection.vendor in VENDORS else None
+    )
+
+    # who does not say who he is, and who may only read, is not told
+    api.force_authenticate(None)
+    assert "modified_by" not in refused(api, address, {"text": "?"}, base).json()
+    Item.objects.filter(pk=item.pk).update(notes="nobody may change me")
+    api.force_authenticate(guido)
+    read = api.get(address, headers={"If-Match": base})
+    assert (read.status_code, "modified_by" in read.json()) == (412, False)
+
+    # what bypassed the API has no name
+    Item.objects.filter(pk=item.pk).update(notes="")
+    assert refused(api, address, {"text": "his"}, base).json()["modified_by"] is None
 
 
 @pytest.mark.parametrize("name", ["items", "tagged", "slugged", "places", "restaurants", "keyed", "content"])

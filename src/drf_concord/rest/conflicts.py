@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import models
 from rest_framework.renderers import JSONRenderer
 
-from .. import locks
+from .. import changes, locks
 from ..conf import settings
 from ..fields import version_field
 from ..protocol.errors import AlreadyExists, ObjectLocked, PreconditionRequired, VersionMismatch
@@ -41,7 +41,7 @@ def explain(
     if isinstance(error, ObjectLocked):
         error.members.update(lock_members(entry, disclose=discloses(view, obj)))
     elif isinstance(error, VersionMismatch | AlreadyExists | PreconditionRequired):
-        _explain_state(view, error, seen, entry, conditions)
+        _explain_state(view, error, obj, seen, entry, conditions)
 
 
 def discloses(view: Any, obj: models.Model) -> bool:
@@ -66,7 +66,12 @@ def lock_members(entry: rows.Entry, *, disclose: bool) -> dict[str, object]:
 
 
 def _explain_state(
-    view: Any, error: ConcordError, seen: models.Model, entry: rows.Entry, conditions: Preconditions
+    view: Any,
+    error: ConcordError,
+    obj: models.Model,
+    seen: models.Model,
+    entry: rows.Entry,
+    conditions: Preconditions,
 ) -> None:
     with view.reading():
         serializer = view.get_serializer(seen)
@@ -83,6 +88,9 @@ def _explain_state(
     if field is not None:
         version = getattr(seen, field.attname)
         error.members["modified_at"] = locks.iso(version)
+        if view.conflict_actor and view.actor().holder is not None and view.may_change(obj):
+            actor = changes.writer_of(type(seen), seen.pk, version, using=entry.using)
+            error.members["modified_by"] = locks.holder_name(actor)
         base = version_of(yours) if yours is not None else None
         changed = columns.changed_columns(seen, base, version, entry.using)
         if changed is not None:

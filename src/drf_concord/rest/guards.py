@@ -54,6 +54,8 @@ class ConditionalMixin(_View):
     """Answer 428 to unconditional writes; None: as ``REQUIRE_PRECONDITION`` says."""
     conflict_current: bool = True
     """Whether a 412 carries the current representation."""
+    conflict_actor: bool = False
+    """Whether a 412 names who made the last change: to users who may change the object too."""
     merge: str | None = None
     """``"disjoint"``: apply a PATCH to a newer state where it touches nothing that changed, if asked to."""
     field_groups: Sequence[Collection[str]] = ()
