@@ -14,13 +14,14 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "demo.settings")
 django_application = ASGIStaticFilesHandler(get_asgi_application())
 
 # views and models can be imported once Django is set up
+from demo.tokens import from_subprotocol  # noqa: E402
 from demo.websockets import urlpatterns  # noqa: E402
 from drf_concord.websocket import lifespan  # noqa: E402
 
 application = ProtocolTypeRouter(
     {
         "http": django_application,
-        "websocket": AuthMiddlewareStack(URLRouter(urlpatterns)),
+        "websocket": from_subprotocol(AuthMiddlewareStack(URLRouter(urlpatterns))),
         "lifespan": lifespan,
     }
 )

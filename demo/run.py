@@ -154,7 +154,9 @@ def tell(port: int, data: str) -> None:
     sys.stdout.write(f"""
   drf-concord demo
 
-  The story   http://127.0.0.1:{port}/   or http://localhost:{port}/
+  The boards  http://127.0.0.1:{port}/   or http://localhost:{port}/
+  Machines    http://127.0.0.1:{port}/machines/
+  The story   http://127.0.0.1:{port}/story/   in commands to paste
   The API     http://127.0.0.1:{port}/api/
   The admin   http://127.0.0.1:{port}/admin/
 

@@ -12,12 +12,13 @@ from demo.documents.models import Document
 from demo.machines.models import Instance
 from demo.todolist.models import List, Task
 
-__all__ = ["EDITORS", "LOGINS", "create"]
+__all__ = ["EDITORS", "LOGINS", "OPERATOR", "create"]
 
 # The password of each person is the name. The plain ones have the keys 2, 3 and 4.
 LOGINS = ("admin", "guido", "ada")
 PEOPLE = ("admin", "mina", "tomas", "yuki", "guido", "ada")
 EDITORS = ("guido", "ada")
+OPERATOR = "admin"
 
 LISTS: dict[str, list[tuple[str, bool, str]]] = {
     "Summer party": [
@@ -65,7 +66,10 @@ def create() -> bool:
 def _people() -> None:
     editors = Group.objects.create(name="editors")
     apps = [model._meta.app_label for model in (List, Document, Instance)]
-    editors.permissions.set(Permission.objects.filter(content_type__app_label__in=apps))
+    records = Permission.objects.filter(content_type__app_label__in=apps)
+    # to see who has what, and to take it over
+    locks = Permission.objects.filter(content_type__app_label="concord", codename__in=["view_lock", "break"])
+    editors.permissions.set(records | locks)
     for pk, name in enumerate(PEOPLE, start=1):
         boss = name == "admin"
         extra: dict[str, Any] = {"pk": pk, "is_staff": boss, "is_superuser": boss}

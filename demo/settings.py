@@ -68,6 +68,7 @@ LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "static/"
+STATICFILES_DIRS = [database.SQLITE_FILE.parent / "static"]
 
 # Cookies know no ports: names of our own leave the sessions of other sites on this host alone.
 SESSION_COOKIE_NAME = "concord_demo_session"
@@ -79,6 +80,7 @@ REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         # first, because the first class chooses between 401 and 403 for a write by nobody
         "demo.authentication.BasicAuthentication",
+        "demo.tokens.TokenAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticatedOrReadOnly"],

@@ -11,7 +11,7 @@ from django.http import Http404, HttpRequest, JsonResponse
 from rest_framework import authentication, exceptions
 from rest_framework.request import Request
 
-from demo.sample import EDITORS
+from demo.sample import EDITORS, OPERATOR
 
 __all__ = ["LIFETIME", "SCHEME", "TokenAuthentication", "from_subprotocol", "token", "token_for"]
 
@@ -29,8 +29,8 @@ def token_for(name: str) -> str:
 
 
 def token(request: HttpRequest, name: str) -> JsonResponse:
-    """Answer with a token of one of the two whose board this is; pages of other sites cannot read it."""
-    if name not in EDITORS:
+    """Answer with a token of one of those whose page this is; pages of other sites cannot read it."""
+    if name not in (*EDITORS, OPERATOR):
         raise Http404
     answer = JsonResponse({"token": token_for(name), "expires_in": LIFETIME})
     answer["Cache-Control"] = "no-store"

@@ -193,6 +193,7 @@ export class Connection extends EventTarget {
         fetch?: typeof fetch;
         base: number;
         cap: number;
+        probe: number;
     };
     url: string;
     /** @type {Set<Collection>} */
@@ -453,7 +454,8 @@ export type SubscribeOptions = {
 };
 /**
  * `protocols` come beside `concord.v1`; `headers` go with each fetch; `idempotency: false` where people who
- * are not logged in may write; `base` and `cap` bound the wait before a new attempt, in milliseconds.
+ * are not logged in may write. In milliseconds: `base` and `cap` bound the wait before a new attempt; `probe` is
+ * how long a socket may take to open, or to say that it lives.
  */
 export type Options = {
     protocols?: string[] | (() => string[] | Promise<string[]>);
@@ -463,4 +465,5 @@ export type Options = {
     fetch?: typeof fetch;
     base?: number;
     cap?: number;
+    probe?: number;
 };

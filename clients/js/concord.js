@@ -23,13 +23,13 @@
  *    signal?: AbortSignal }} SubscribeOptions */
 /** @typedef {{ protocols?: string[] | (() => string[] | Promise<string[]>),
  *    headers?: HeadersInit | (() => HeadersInit | Promise<HeadersInit>), idempotency?: boolean,
- *    WebSocket?: any, fetch?: typeof fetch, base?: number, cap?: number }} Options
+ *    WebSocket?: any, fetch?: typeof fetch, base?: number, cap?: number, probe?: number }} Options
  *    `protocols` come beside `concord.v1`; `headers` go with each fetch; `idempotency: false` where people who
- *    are not logged in may write; `base` and `cap` bound the wait before a new attempt, in milliseconds. */
+ *    are not logged in may write. In milliseconds: `base` and `cap` bound the wait before a new attempt; `probe` is
+ *    how long a socket may take to open, or to say that it lives. */
 
 const MAX_WAITING = 1000; // calls that wait for an answer
 const KEY_LIFE = 9 * 60_000; // the server knows an idempotency key for ten minutes
-const PROBE = 4000; // how long a socket that is asked whether it lives may think about it, in milliseconds
 const NEWS_OF_LOCKS = new Set(["LOCKED", "UNLOCKED", "BROKEN", "EXPIRED"]);
 const READS = new Set(["list", "retrieve", "lock", "renew", "unlock", "break"]);
 
@@ -375,7 +375,7 @@ export class Connection extends EventTarget {
     super();
     /** @type {ConnectionStatus} */
     this.status = "connecting";
-    this.options = { idempotency: true, base: 500, cap: 30_000, ...options };
+    this.options = { idempotency: true, base: 500, cap: 30_000, probe: 4000, ...options };
     this.url = socketURL(url);
     /** @type {Set<Collection>} */
     this._collections = new Set();
@@ -505,12 +505,13 @@ export class Connection extends EventTarget {
   /** Look now and then whether something is heard. A timer that comes late has slept with the page. */
   _watchOver() {
     clearTimeout(this._watch);
+    const { probe } = this.options;
     this._watch = setTimeout(() => {
       const silent = Date.now() - this._heard;
-      const patience = this._welcome ? (this._welcome.ping + this._welcome.pong) * 1000 : 2 * PROBE;
-      if (this._asked ? Date.now() - this._asked >= PROBE : silent >= patience) this._drop();
+      const patience = this._welcome ? (this._welcome.ping + this._welcome.pong) * 1000 : 2 * probe;
+      if (this._asked ? Date.now() - this._asked >= probe : silent >= patience) this._drop();
       else this._watchOver();
-    }, 1000);
+    }, Math.min(1000, probe));
   }
 
   /** The page is awake, or the network another one: ask at once whether the socket still lives. */
@@ -748,6 +749,12 @@ export class Resource {
   async lock(target, { ttl = 30, reason, mode, scope, signal } = {}) {
     const data = { ttl, reason, mode, scope, id: crypto.randomUUID() };
     return this._locked("lock", target, data, ttl, signal);
+  }
+
+  /** End a lock that nobody keeps an object of: a freeze, or one of another tab. @param {Item | Key} target
+   * @param {{ signal?: AbortSignal }} [options] @returns {Promise<void>} */
+  async unlock(target, options = {}) {
+    await this._do("unlock", { pk: named(target) }, options);
   }
 
   /** End somebody's lock and take it; needs the permission `concord.break`.

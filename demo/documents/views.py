@@ -24,3 +24,4 @@ class DocumentViewSet(RealtimeMixin, viewsets.ModelViewSet):
 
     queryset = Document.objects.all()
     serializer_class = DocumentSerializer
+    conflict_actor = True

@@ -37,6 +37,7 @@ class ListViewSet(RealtimeMixin, viewsets.ModelViewSet):
 
     queryset = List.objects.prefetch_related("tasks")
     serializer_class = ListSerializer
+    conflict_actor = True
 
 
 class TaskViewSet(RealtimeMixin, viewsets.ModelViewSet):
@@ -45,4 +46,5 @@ class TaskViewSet(RealtimeMixin, viewsets.ModelViewSet):
     queryset = Task.objects.all()
     serializer_class = TaskSerializer
     filter_backends = [OfList]
+    conflict_actor = True  # everybody here knows everybody
     group_by_fields = ["pk", "list_id"]

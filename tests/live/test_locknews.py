@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Sequence
 from typing import Any
 from unittest import mock
 
@@ -40,8 +42,10 @@ class News(SocketCase):
         self.item = await database(models.Item.objects.create)(text="one")
         self.session = await self.follow(self.user)
 
-    async def follow(self, user: Any = None, path: str = "/ws/", **frame: Any) -> Any:
-        socket = await self.open(user, path, session=True)
+    async def follow(
+        self, user: Any = None, path: str = "/ws/", headers: Sequence[Any] = (), **frame: Any
+    ) -> Any:
+        socket = await self.open(user, path, session=True, headers=headers)
         asked = {"action": "subscribe", "request_id": 1, "model": ITEM, "snapshot": True, **frame}
         await socket.send_json_to(asked)
         frames = await self.all_from(socket)
@@ -70,6 +74,21 @@ class News(SocketCase):
         await database(change)(self.item, self.ada, locks.release)
         ((action, lock),) = await self.news()
         assert (action, lock["state"], lock["holder"]) == ("UNLOCKED", "free", None)
+
+    @async_test
+    async def test_who_is_known_by_a_header_alone_is_told_as_himself(self) -> None:
+        await database(self.ada.set_password)("secret")
+        await database(self.ada.save)()
+        login = base64.b64encode(b"ada:secret")
+        hers = await self.follow(headers=[(b"authorization", b"Basic " + login)])
+        await database(take)(self.item, self.user, ttl=60)
+        ((_, lock),) = await self.news(hers)
+        assert (lock["mine"], lock["holder"]) == (False, self.user.get_username())
+
+        await database(change)(self.item, self.user, locks.release)
+        await database(take)(self.item, self.ada, ttl=60)
+        (_, lock) = (await self.news(hers))[-1]
+        assert (lock["mine"], lock["holder"]) == (True, "ada")
 
     @async_test
     async def test_the_envelope_carries_the_object_and_no_version(self) -> None:

@@ -181,7 +181,9 @@ def _read(followed: Mapping[tuple[Name, str], Any], using: str) -> dict[tuple[Na
 
 
 def _holder(member: Member) -> str | None:
-    pk = getattr(member.caller.user, "pk", None)
+    # whom the view's own authentication classes found: the socket itself may know nobody, or somebody else
+    user = member.caller.user if member.view is None else member.view.request.user
+    pk = getattr(user, "pk", None)
     return None if pk is None else str(pk)
 
 
