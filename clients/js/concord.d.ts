@@ -323,16 +323,21 @@ export class Resource {
     subscribe(options?: Omit<SubscribeOptions, "model">): Collection;
     /** Keep others from writing an object; the lock renews itself until it is released or lost.
      * @param {Item | Key} target
-     * @param {{ ttl?: number, reason?: string, mode?: "hold" | "freeze", scope?: string | string[],
-     *   signal?: AbortSignal }} [options] `ttl` in seconds
+     * @param {{ ttl?: number | null, reason?: string, mode?: "hold" | "freeze", scope?: string | string[],
+     *   signal?: AbortSignal }} [options] `ttl` in seconds; a freeze lasts until it is released
      * @returns {Promise<Lock>} */
-    lock(target: Item | Key, { ttl, reason, mode, scope, signal }?: {
-        ttl?: number;
+    lock(target: Item | Key, { mode, ttl, reason, scope, signal }?: {
+        ttl?: number | null;
         reason?: string;
         mode?: "hold" | "freeze";
         scope?: string | string[];
         signal?: AbortSignal;
     }): Promise<Lock>;
+    /** End a lock that nobody keeps an object of: a freeze, or one of another tab. @param {Item | Key} target
+     * @param {{ signal?: AbortSignal }} [options] @returns {Promise<void>} */
+    unlock(target: Item | Key, options?: {
+        signal?: AbortSignal;
+    }): Promise<void>;
     /** End somebody's lock and take it; needs the permission `concord.break`.
      * @param {Item | Key} target @param {{ ttl?: number, reason?: string, signal?: AbortSignal }} [options] */
     takeOver(target: Item | Key, { ttl, reason, signal }?: {
@@ -340,9 +345,9 @@ export class Resource {
         reason?: string;
         signal?: AbortSignal;
     }): Promise<Lock>;
-    /** @param {string} action @param {Item | Key} target @param {any} data @param {number} ttl
+    /** @param {string} action @param {Item | Key} target @param {any} data @param {number | null} ttl
      * @param {AbortSignal} [signal] */
-    _locked(action: string, target: Item | Key, data: any, ttl: number, signal?: AbortSignal): Promise<Lock>;
+    _locked(action: string, target: Item | Key, data: any, ttl: number | null, signal?: AbortSignal): Promise<Lock>;
     /** @param {string} action @param {Item | Key} target @param {any} data @param {WriteOptions} options */
     _write(action: string, target: Item | Key, data: any, options: WriteOptions): Promise<Readonly<Record<string, any>>>;
     /** @param {string} action @param {Item | Key} target @param {any} data @param {WriteOptions} options */
@@ -369,11 +374,11 @@ export class Resource {
 }
 /** A lock that is held. The event `lost` (detail: `error`) says that it is no more; writes with it are refused then. */
 export class Lock extends EventTarget {
-    /** @param {Resource} resource @param {Key} pk @param {any} state @param {number} ttl @param {number} begun */
-    constructor(resource: Resource, pk: Key, state: any, ttl: number, begun: number);
+    /** @param {Resource} resource @param {Key} pk @param {any} state @param {number | null} ttl @param {number} begun */
+    constructor(resource: Resource, pk: Key, state: any, ttl: number | null, begun: number);
     resource: Resource;
     pk: Key;
-    ttl: number;
+    ttl: number | null;
     held: boolean;
     /** What makes a write one of this lock's holder, in this tab. @type {string} */
     token: string;

@@ -743,10 +743,10 @@ export class Resource {
 
   /** Keep others from writing an object; the lock renews itself until it is released or lost.
    * @param {Item | Key} target
-   * @param {{ ttl?: number, reason?: string, mode?: "hold" | "freeze", scope?: string | string[],
-   *   signal?: AbortSignal }} [options] `ttl` in seconds
+   * @param {{ ttl?: number | null, reason?: string, mode?: "hold" | "freeze", scope?: string | string[],
+   *   signal?: AbortSignal }} [options] `ttl` in seconds; a freeze lasts until it is released
    * @returns {Promise<Lock>} */
-  async lock(target, { ttl = 30, reason, mode, scope, signal } = {}) {
+  async lock(target, { mode, ttl = mode === "freeze" ? null : 30, reason, scope, signal } = {}) {
     const data = { ttl, reason, mode, scope, id: crypto.randomUUID() };
     return this._locked("lock", target, data, ttl, signal);
   }
@@ -763,7 +763,7 @@ export class Resource {
     return this._locked("break", target, { take: true, reason }, ttl, signal);
   }
 
-  /** @param {string} action @param {Item | Key} target @param {any} data @param {number} ttl
+  /** @param {string} action @param {Item | Key} target @param {any} data @param {number | null} ttl
    * @param {AbortSignal} [signal] */
   async _locked(action, target, data, ttl, signal) {
     const pk = named(target), begun = Date.now();
@@ -851,7 +851,7 @@ function addressOf(action, pk) {
 
 /** A lock that is held. The event `lost` (detail: `error`) says that it is no more; writes with it are refused then. */
 export class Lock extends EventTarget {
-  /** @param {Resource} resource @param {Key} pk @param {any} state @param {number} ttl @param {number} begun */
+  /** @param {Resource} resource @param {Key} pk @param {any} state @param {number | null} ttl @param {number} begun */
   constructor(resource, pk, state, ttl, begun) {
     super();
     this.resource = resource;
@@ -913,7 +913,7 @@ export class Lock extends EventTarget {
     if (this._renewing) return;
     this._renewing = true;
     const begun = Date.now();
-    const members = { pk: this.pk, data: this.state.mode === "freeze" ? {} : { ttl: this.ttl }, lock_token: this.token };
+    const members = { pk: this.pk, data: { ttl: this.ttl }, lock_token: this.token };
     try {
       // whatever is not answered while the lock lasts comes too late
       const signal = this._ends === Infinity ? undefined : AbortSignal.timeout(Math.max(1, this._ends - begun));
@@ -924,7 +924,7 @@ export class Lock extends EventTarget {
       this._trouble = error;
       if (error.status === 429) this._due = Infinity; // held for as long as is allowed: it runs out
       else if (error.status >= 400 && error.status < 500) this._lose(error);
-      else this._due = Date.now() + Math.min(1000, this.ttl * 100);
+      else this._due = Date.now() + 1000;
       this._plan();
     } finally {
       this._renewing = false;
