@@ -163,7 +163,7 @@ export class Collection extends EventTarget {
     _error: ConcordError | null;
     /** Resolves with this when the objects are there. @type {Promise<Collection>} */
     ready: Promise<Collection>;
-    /** @param {Key} pk @returns {Item | undefined} */
+    /** Return the object with a primary key. @param {Key} pk @returns {Item | undefined} */
     get(pk: Key): Item | undefined;
     /** Stop following. */
     close(): void;
@@ -405,7 +405,7 @@ export class Lock extends EventTarget {
     _lose(error: ConcordError): void;
 }
 /**
- * The value of the view's lookup field.
+ * The value of the view's lookup field; in a collection, the primary key.
  */
 export type Key = string | number;
 /**

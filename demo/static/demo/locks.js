@@ -36,11 +36,10 @@ export function followLocks(collection, changed) {
   return locks;
 }
 
-/** The locks name objects by their primary key as text; a page knows them by the key of the view. */
+/** The locks name objects by their primary key as text. */
 function* named(collection, found, locks) {
   for (const item of collection.items) {
-    const pk = item.uuid ?? item.id;
     const lock = found.get(String(item.id));
-    if (lock || locks.has(pk)) yield { pk, lock };
+    if (lock || locks.has(item.id)) yield { pk: item.id, lock };
   }
 }

@@ -8,8 +8,8 @@ import { connection, me, sending } from "./session.js";
 const OPERATOR = "admin";
 const machines = connection.resource("machines.Instance", { key: "uuid" });
 const room = machines.subscribe({ order: (a, b) => a.id - b.id });
-const locks = followLocks(room, (uuid) => {
-  const [lock, machine] = [locks.get(uuid), room.get(uuid)];
+const locks = followLocks(room, (pk) => {
+  const [lock, machine] = [locks.get(pk), room.get(pk)];
   if (machine) announce(lock ? `${machine.name} is locked: ${lock.reason}.` : `${machine.name} is free.`);
   show();
 });
@@ -27,7 +27,7 @@ function show() {
 }
 
 function card(machine) {
-  const lock = locks.get(machine.uuid);
+  const lock = locks.get(machine.id);
   const acts = [button("Delete", () => remove(machine), { dataset: { focus: `delete ${machine.uuid}` }, ariaLabel: `Delete ${machine.name}` })];
   if (me === OPERATOR) {
     const [text, act] = lock ? ["End maintenance", end] : ["Lock for maintenance", maintain];
@@ -50,7 +50,7 @@ async function remove(machine) {
       const why = error.reason ? `: ${error.reason}` : "";
       toast(`${machine.name} cannot be deleted. ${title(error.holder)} locked it${error.since ? ` at ${time(error.since)}` : ""}${why}.`, null, null, 20);
     } else if (error instanceof ConflictError) toast(`${machine.name} has changed meanwhile. Look at it, and delete it again.`);
-    else toast(`Not deleted: ${error.message}`, "Try again", () => remove(room.get(machine.uuid) ?? machine), 30);
+    else toast(`Not deleted: ${error.message}`, "Try again", () => remove(room.get(machine.id) ?? machine), 30);
   }
 }
 
@@ -71,7 +71,7 @@ find("button[value=close]", dialog).addEventListener("click", () => dialog.close
 find("form", dialog).addEventListener("submit", async () => {
   const [machine, reason] = [chosen, find("#reason").value.trim()];
   try {
-    await sending(machines.lock(machine.uuid, { mode: "freeze", scope: "delete", reason }));
+    await sending(machines.lock(machine, { mode: "freeze", scope: "delete", reason }));
     find("#reason").value = "";
   } catch (error) {
     const who = error instanceof LockedError && error.holder ? ` ${title(error.holder)} has it already.` : "";
@@ -80,7 +80,7 @@ find("form", dialog).addEventListener("submit", async () => {
 });
 
 function end(machine) {
-  sending(machines.unlock(machine.uuid)).catch((error) => toast(`The maintenance of ${machine.name} goes on: ${error.message}`));
+  sending(machines.unlock(machine)).catch((error) => toast(`The maintenance of ${machine.name} goes on: ${error.message}`));
 }
 
 const form = find("#add-machine");

@@ -8,7 +8,7 @@
  * @module concord
  */
 
-/** @typedef {string | number} Key The value of the view's lookup field. */
+/** @typedef {string | number} Key The value of the view's lookup field; in a collection, the primary key. */
 /** @typedef {Readonly<Record<string, any>>} Item An object of the API; frozen, and it knows its tag. */
 /** @typedef {{ state: string, mine: boolean, mode: string | null, scope: string | string[] | null,
  *    reason: string, holder: string | null, acquired_at: string | null, expires_at: string | null,
@@ -125,12 +125,12 @@ function itemOf(data, pk, etag) {
 
 /** Return the tag of the state that an object is a copy of. @param {Item} item @returns {string | null} */
 export const etagOf = (item) => known.get(item)?.etag ?? null;
-/** Return the key of an object. @param {Item} item @returns {Key | undefined} */
+/** Return the key that an object was told or asked for by. @param {Item} item @returns {Key | undefined} */
 export const keyOf = (item) => known.get(item)?.pk;
 
-/** @param {Item | Key} target @returns {Key} */
-function named(target) {
-  const pk = typeof target === "object" ? keyOf(target) : target;
+/** @param {Item | Key} target @param {string} field @returns {Key} */
+function named(target, field) {
+  const pk = typeof target === "object" ? target[field] ?? keyOf(target) : target;
   if (pk !== undefined && pk !== null) return pk;
   throw new TypeError("Pass the key of the object, or the object as it was read (a copy knows no tag).");
 }
@@ -292,7 +292,7 @@ export class Collection extends EventTarget {
     this.ready.catch(() => {}); // whoever waits for it is told; nobody has to
   }
 
-  /** @param {Key} pk @returns {Item | undefined} */
+  /** Return the object with a primary key. @param {Key} pk @returns {Item | undefined} */
   get(pk) {
     return this._replica.rows.get(pk)?.item;
   }
@@ -661,9 +661,12 @@ export class Connection extends EventTarget {
 
   /** @param {number} id @param {any} change */
   _lockNews(id, change) {
-    const model = this._followed.get(id)?.options.model.toLowerCase();
+    const collection = this._followed.get(id);
+    const model = collection?.options.model.toLowerCase();
     for (const lock of this._locks) {
-      if (lock.resource.model.toLowerCase() === model && lock.pk === change.pk) lock._check(change.lock);
+      const { model: own, key } = lock.resource;
+      const pk = collection?.get(change.pk)?.[key] ?? change.pk;
+      if (own.toLowerCase() === model && lock.pk === pk) lock._check(change.lock);
     }
   }
 }
@@ -754,7 +757,7 @@ export class Resource {
   /** End a lock that nobody keeps an object of: a freeze, or one of another tab. @param {Item | Key} target
    * @param {{ signal?: AbortSignal }} [options] @returns {Promise<void>} */
   async unlock(target, options = {}) {
-    await this._do("unlock", { pk: named(target) }, options);
+    await this._do("unlock", { pk: named(target, this.key) }, options);
   }
 
   /** End somebody's lock and take it; needs the permission `concord.break`.
@@ -766,7 +769,7 @@ export class Resource {
   /** @param {string} action @param {Item | Key} target @param {any} data @param {number | null} ttl
    * @param {AbortSignal} [signal] */
   async _locked(action, target, data, ttl, signal) {
-    const pk = named(target), begun = Date.now();
+    const pk = named(target, this.key), begun = Date.now();
     const { data: state } = await this._do(action, { pk, data }, { signal });
     return new Lock(this, pk, state, ttl, begun);
   }
@@ -774,12 +777,12 @@ export class Resource {
   /** @param {string} action @param {Item | Key} target @param {any} data @param {WriteOptions} options */
   async _write(action, target, data, options) {
     const { data: body, etag } = await this._change(action, target, data, options);
-    return itemOf(body ?? {}, named(target), etag);
+    return itemOf(body ?? {}, named(target, this.key), etag);
   }
 
   /** @param {string} action @param {Item | Key} target @param {any} data @param {WriteOptions} options */
   async _change(action, target, data, options) {
-    const pk = named(target);
+    const pk = named(target, this.key);
     const token = typeof options.lock === "object" ? options.lock.token : options.lock;
     const members = { pk, data, query: options.query, if_match: basis(target, options), lock_token: token };
     try {
