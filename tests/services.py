@@ -5,17 +5,30 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-__all__ = ["MARIADB", "POSTGRESQL", "REDIS", "SERVICES", "STANDBY", "Service", "missing", "server_programs"]
+__all__ = [
+    "MARIADB",
+    "POSTGRESQL",
+    "REDIS",
+    "SERVICES",
+    "STANDBY",
+    "Service",
+    "chromium",
+    "missing",
+    "server_programs",
+]
 
 CONNECT_TIMEOUT = 3.0
 SERVER_PROGRAMS = "/usr/lib/postgresql/*/bin"
 NEEDED_PROGRAMS = ("initdb", "pg_basebackup", "pg_ctl")
 SERVER_USER = "postgres"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+OLDEST_NODE = (20, 10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +101,33 @@ def server_programs() -> tuple[Path, str | None]:
     return folder, SERVER_USER
 
 
+def _chromium(service: Service) -> None:
+    chromium()
+    import playwright  # noqa: F401
+
+
+def chromium() -> Path:
+    """Return where a Chromium or Chrome is.
+
+    Raises:
+        LookupError: there is none.
+    """
+    for name in BROWSERS:
+        found = shutil.which(name)
+        if found:
+            return Path(found)
+    raise LookupError(f"no {', '.join(BROWSERS)} there")
+
+
+def _node(service: Service) -> None:
+    node = shutil.which("node")
+    if node is None:
+        raise LookupError("no node there")
+    said = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
+    if tuple(map(int, said.strip().removeprefix("v").split(".")[:2])) < OLDEST_NODE:
+        raise LookupError(f"it is {said.strip()}")
+
+
 POSTGRESQL = Service(
     "PostgreSQL",
     os.environ.get("PGHOST", "127.0.0.1"),
@@ -117,7 +157,17 @@ STANDBY = Service(
     _standby,
 )
 
-SERVICES = {"postgresql": POSTGRESQL, "mariadb": MARIADB, "redis": REDIS, "standby": STANDBY}
+CHROMIUM = Service("Chromium", "/usr/bin", 0, "apt-get install chromium", _chromium)
+NODE = Service("Node.js 20.10 or newer", "/usr/bin", 0, "apt-get install nodejs npm", _node)
+
+SERVICES = {
+    "postgresql": POSTGRESQL,
+    "mariadb": MARIADB,
+    "redis": REDIS,
+    "standby": STANDBY,
+    "chromium": CHROMIUM,
+    "node": NODE,
+}
 
 
 @cache
