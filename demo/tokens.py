@@ -65,7 +65,7 @@ Application = Callable[[MutableMapping[str, Any], Any, Any], Awaitable[None]]
 
 
 def from_subprotocol(application: Application) -> Application:
-    """Let a websocket carry its token as a subprotocol `demo.<token>`: browsers send no headers of ours there."""
+    """Let a websocket carry its token as a subprotocol `demo.<token>`: browsers send no headers there."""
 
     async def wrapped(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         given = scope.get("subprotocols", [])

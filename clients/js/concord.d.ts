@@ -324,13 +324,15 @@ export class Resource {
     /** Keep others from writing an object; the lock renews itself until it is released or lost.
      * @param {Item | Key} target
      * @param {{ ttl?: number | null, reason?: string, mode?: "hold" | "freeze", scope?: string | string[],
-     *   signal?: AbortSignal }} [options] `ttl` in seconds; a freeze lasts until it is released
+     *   id?: string, signal?: AbortSignal }} [options] `ttl` in seconds; a freeze lasts until it is released. `id`
+     *   is a uuid: whoever asks with that of a lock of his own gets that lock again
      * @returns {Promise<Lock>} */
-    lock(target: Item | Key, { mode, ttl, reason, scope, signal }?: {
+    lock(target: Item | Key, { mode, ttl, reason, scope, id, signal }?: {
         ttl?: number | null;
         reason?: string;
         mode?: "hold" | "freeze";
         scope?: string | string[];
+        id?: string;
         signal?: AbortSignal;
     }): Promise<Lock>;
     /** End a lock that nobody keeps an object of: a freeze, or one of another tab. @param {Item | Key} target

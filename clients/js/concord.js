@@ -747,10 +747,11 @@ export class Resource {
   /** Keep others from writing an object; the lock renews itself until it is released or lost.
    * @param {Item | Key} target
    * @param {{ ttl?: number | null, reason?: string, mode?: "hold" | "freeze", scope?: string | string[],
-   *   signal?: AbortSignal }} [options] `ttl` in seconds; a freeze lasts until it is released
+   *   id?: string, signal?: AbortSignal }} [options] `ttl` in seconds; a freeze lasts until it is released. `id`
+   *   is a uuid: whoever asks with that of a lock of his own gets that lock again
    * @returns {Promise<Lock>} */
-  async lock(target, { mode, ttl = mode === "freeze" ? null : 30, reason, scope, signal } = {}) {
-    const data = { ttl, reason, mode, scope, id: crypto.randomUUID() };
+  async lock(target, { mode, ttl = mode === "freeze" ? null : 30, reason, scope, id = crypto.randomUUID(), signal } = {}) {
+    const data = { ttl, reason, mode, scope, id };
     return this._locked("lock", target, data, ttl, signal);
   }
 

@@ -138,8 +138,9 @@ class EventView(viewsets.ModelViewSet):
 
 router = SimpleRouter()
 for name, view in {
-    "item": ItemView, "quiet": QuietView, "naming": NamingView, "renamed": RenamedView, "personal": PersonalView,
-    "folder": FolderView, "two": TwoSerializersView, "restaurant": RestaurantView, "event": EventView,
+    "item": ItemView, "quiet": QuietView, "naming": NamingView, "renamed": RenamedView,
+    "personal": PersonalView, "folder": FolderView, "two": TwoSerializersView,
+    "restaurant": RestaurantView, "event": EventView,
 }.items():  # fmt: skip
     router.register(name, view, basename=name)
 urlpatterns = [path("", include(router.urls)), *app_patterns]

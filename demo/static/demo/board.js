@@ -24,7 +24,8 @@ const editor = new Editor(tasks, {
   list: () => list,
   shown: (pk) => table.show(pk),
   closed(pk) {
-    if (place().task === pk) history.back();
+    // not back(): two boards on one page share their history, and the last step may be the other's
+    if (place().task === pk) history.replaceState(null, "", `#list=${list}`);
     table.focus(pk);
   },
 });

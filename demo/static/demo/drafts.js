@@ -20,6 +20,13 @@ export const drafts = {
   has: (pk) => sessionStorage.getItem(PREFIX + pk) !== null,
 };
 
+/** Return what this tab is known by: after a reload its hold is still its own. */
+export function tab() {
+  const known = sessionStorage.getItem(`${PREFIX}tab`) ?? crypto.randomUUID();
+  sessionStorage.setItem(`${PREFIX}tab`, known);
+  return known;
+}
+
 /** Keep what stands in an input that adds something, until it was added. */
 export function remember(input, name) {
   input.value = sessionStorage.getItem(PREFIX + name) ?? "";

@@ -2,7 +2,7 @@
 import { ConflictError, LockLostError, LockedError, NotFoundError, ValidationError, etagOf } from "../drf_concord/concord.js";
 import { resolve } from "./conflict.js";
 import { announce, find, make, time, title, toast } from "./dom.js";
-import { drafts } from "./drafts.js";
+import { drafts, tab } from "./drafts.js";
 import { sending } from "./session.js";
 
 const FIELDS = ["text", "notes", "done"];
@@ -65,7 +65,7 @@ export class Editor {
   async hold(take = false) {
     const pk = this.pk;
     try {
-      const lock = await (take ? this.tasks.takeOver(pk) : this.tasks.lock(pk, { ttl: 30, signal: this._leaving.signal }));
+      const lock = await (take ? this.tasks.takeOver(pk) : this.tasks.lock(pk, { ttl: 30, id: tab(), signal: this._leaving.signal }));
       if (this.pk !== pk) return void lock.release().catch(() => {}); // closed before it came
       this.lock = lock;
       lock.addEventListener("lost", ({ detail }) => this.lock === lock && this._lost(detail.error));

@@ -36,7 +36,7 @@ function show(state) {
   if (state === shown) return;
   const before = shown;
   shown = state;
-  find("#connection").dataset.state = state;
+  find("#connection").dataset.state = document.body.dataset.connection = state;
   find("#connection-text").textContent = TEXTS[state];
   if (state !== "open" || before !== "connecting") announce(state === "open" ? "Connected again." : TEXTS[state]);
 }
