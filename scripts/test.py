@@ -28,6 +28,7 @@ STAGES = {
     "sqlite": "all tests on SQLite",
     "postgresql": "all tests on PostgreSQL",
     "mariadb": "the tests for MariaDB",
+    "browser": "the pages in a real browser, and what is made from the JavaScript client",
     "django61": "all tests with Django 6.1, on SQLite and PostgreSQL",
 }
 
@@ -65,6 +66,8 @@ def _run(stage: str) -> bool:
             return _all(python, stage)
         case "mariadb":
             return _call(python, *PYTEST, "-m", "mariadb", database=stage)
+        case "browser":
+            return _call(python, *PARALLEL, "-m", "browser")
         case _:
             return _django61()
 
@@ -83,7 +86,7 @@ def _django61() -> bool:
 
 def _all(python: str | Path, database: str) -> bool:
     """Run the tests for a database: most of them side by side, those that have to be alone afterwards."""
-    if not _call(python, *PARALLEL, "-m", "not alone", database=database):
+    if not _call(python, *PARALLEL, "-m", "not alone and not browser", database=database):
         return False
     return database != "postgresql" or _call(python, *PYTEST, "-m", "alone", database=database)
 

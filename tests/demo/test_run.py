@@ -158,6 +158,12 @@ def test_it_answers_as_localhost_whichever_address_that_is(demo: Demo) -> None:
 
 
 def test_it_tells_where_it_is_and_who_may_log_in(demo: Demo) -> None:
-    for word in (demo.address(), demo.address("/api/"), "guido / guido", "ada / ada"):
+    for word in (
+        demo.address(),
+        demo.address("/machines/"),
+        demo.address("/api/"),
+        "guido / guido",
+        "ada / ada",
+    ):
         assert word in demo.said
     assert os.environ.get("PGPASSWORD") or ":@" not in demo.said

@@ -66,7 +66,7 @@ def paste(demo: Demo, host: str) -> list[Shown]:
     """Paste the commands of the page into one bash, from top to bottom."""
     page = Page()
     with demo.client() as client:
-        page.feed(client.get(demo.address(host=host)).raise_for_status().text)
+        page.feed(client.get(demo.address("/story/", host=host)).raise_for_status().text)
     script = "".join(f"{shown.command}\necho {MARK}\n" for shown in page.shown)
     # from stdin, as from a terminal: a command that read it would swallow the next ones
     bash = subprocess.run(
