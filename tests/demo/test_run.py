@@ -161,6 +161,7 @@ def test_it_tells_where_it_is_and_who_may_log_in(demo: Demo) -> None:
     for word in (
         demo.address(),
         demo.address("/machines/"),
+        demo.address("/story/"),
         demo.address("/api/"),
         "guido / guido",
         "ada / ada",
