@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .aio import AsyncClient
 from .errors import (
     BusyError,
     ClientError,
@@ -18,6 +19,7 @@ from .sync import Client
 from .values import Change, Item
 
 __all__ = [
+    "AsyncClient",
     "BusyError",
     "Change",
     "Client",

@@ -12,7 +12,9 @@ from .operations import Operations
 from .requests import Operation
 from .values import Item, Pk
 
-__all__ = ["Hold"]
+__all__ = ["Hold", "Scope"]
+
+Scope = str | list[str]
 
 # after these the lock is somebody else's, or nobody's; after others it may still be renewed in time
 FINAL = frozenset({400, 401, 403, 404, 409, 412})
@@ -36,7 +38,7 @@ class Hold:
         ttl: float | None,
         reason: str,
         mode: str,
-        scope: str | list[str] | None,
+        scope: Scope | None,
     ) -> None:
         self.pk = operations.key(pk)
         self.token = ""
@@ -55,6 +57,10 @@ class Hold:
     def generation(self) -> int | None:
         """The number that grows each time the lock is taken: for systems that must refuse a late write."""
         return self.state.get("generation")
+
+    def left(self) -> float:
+        """Return how long the lock lasts if it is not renewed, in seconds."""
+        return max(0.0, self._ends - time.monotonic())
 
     def over(self) -> bool:
         """Tell whether the lock was lost, or may have been: nobody renewed it in time."""
@@ -80,15 +86,13 @@ class Hold:
         began = time.monotonic()
         left = self._ends - began
         if left <= 0:
-            self.lose(None)
-            return None
+            return self.lose(None)
         try:
             self.state = yield from self._operations.renew(self.pk, self.token, ttl, min(ttl / 3, left))
         except ClientError as error:
             left = self._ends - time.monotonic()
             if error.status in FINAL or left <= 0:
-                self.lose(error)
-                return None
+                return self.lose(error)
             return min(ttl / 10, left)
         self._ends = began + ttl
         return ttl / 3
@@ -126,13 +130,14 @@ class Hold:
             self.lose(error)
             raise
 
-    def lose(self, error: ClientError | None) -> None:
-        """Take note that the lock is not held any more."""
+    def lose(self, error: ClientError | None) -> float | None:
+        """Take note that the lock is not held any more; return None, as nothing is to be renewed."""
         if self.problem is None:
             self.problem = error or LockLostError(
                 "The lock ended before it could be renewed.", code="lock_lost"
             )
             self.told()
+        return None
 
     def told(self) -> None:
         """Tell that the lock is lost; called once."""

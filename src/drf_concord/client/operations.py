@@ -132,11 +132,9 @@ class Operations:
     def create(self, data: Mapping[str, Any]) -> Operation[Item]:
         """Create an object."""
         answer = yield from exchange(Request("POST", self.url, data=data))
-        item = self._item(answer, None)
-        item.pk = self._named(item)
-        if item.pk is not None:
-            self._remember(self.address(item), item)
-        return item
+        body = _mapping(answer)
+        item = self._item(answer, self._named(body))
+        return item if item.pk is None else self._remember(self.address(item), item)
 
     def write(
         self,
@@ -229,12 +227,10 @@ class Operations:
     def _row(self, row: Any) -> Item:
         if not isinstance(row, Mapping):
             raise ClientError(f"The list at {self.url} has members that are no objects.", body=row)
-        item = Item(row, etag=_own_tag(row))
-        item.pk = self._named(item)
-        return item
+        return Item(row, pk=self._named(row), etag=_own_tag(row))
 
-    def _named(self, item: Item) -> Pk | None:
-        return next((item[name] for name in self._names if name in item), None)
+    def _named(self, body: Mapping[str, Any]) -> Pk | None:
+        return next((body[name] for name in self._names if name in body), None)
 
     def _remember(self, url: str, item: Item) -> Item:
         self._memory.put(url, item)

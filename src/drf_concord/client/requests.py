@@ -18,7 +18,18 @@ import msgspec
 from ..protocol.backoff import delay
 from .errors import BusyError, ClientError, ConnectionFailed, refusal
 
-__all__ = ["Answer", "Operation", "Pause", "Request", "authorization", "child", "exchange", "origin", "repeated", "site"]
+__all__ = [
+    "Answer",
+    "Operation",
+    "Pause",
+    "Request",
+    "authorization",
+    "child",
+    "exchange",
+    "origin",
+    "repeated",
+    "site",
+]
 
 ATTEMPTS = 4
 """How often a request is sent that is answered with 503 `busy`."""

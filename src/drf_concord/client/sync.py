@@ -12,10 +12,12 @@ import httpx
 
 from .addresses import Site
 from .errors import ClientError, ConnectionFailed
-from .holds import Hold
+from .holds import Hold, Scope
+from .live import Live
 from .operations import LAST_SEEN, IfMatch, Memory, Operations, lock_list
 from .requests import Answer, Operation, Pause, Request, site
 from .values import Item, Pk
+from .watch import Watch
 
 __all__ = ["Client", "Lock", "Resource"]
 
@@ -49,15 +51,40 @@ class Client:
             headers=self._site.headers, timeout=timeout, transport=transport, follow_redirects=False
         )
 
-    def resource(self, path: str, model: str | None = None, *, lookup: str | None = None) -> Resource:
+    def resource(
+        self, path: str, model: str | None = None, *, lookup: str | None = None, slash: bool = True
+    ) -> Resource:
         """Return the objects at an address.
 
         Args:
             path: of the list, from the API's address on.
             model: the label of the model, such as `todolist.Task`: needed to follow it.
             lookup: the field by which objects are addressed, where that is not the primary key.
+            slash: whether addresses of objects end with a slash.
         """
-        return Resource(self, self._site.address(path), model, lookup, self._memory)
+        operations = Operations(self._site.address(path), lookup=lookup, memory=self._memory, slash=slash)
+        return Resource(self, operations, model)
+
+    def watch(
+        self,
+        model: str | Resource,
+        *,
+        group_by: str | None = None,
+        value: Pk | None = None,
+        query: Mapping[str, Any] | None = None,
+        url: str | None = None,
+    ) -> Watch:
+        """Return a live collection, for a `with` statement.
+
+        Args:
+            model: a label such as `todolist.Task`, or a resource that knows its model.
+            group_by: one of the view's `group_by_fields`; `pk` follows one object.
+            value: of that field.
+            query: query parameters, as those of a GET.
+            url: of the websocket; `/ws/` of the same host when left out.
+        """
+        members = {"group_by": group_by, "value": value, "query": query}
+        return Watch(Live(self._site.socket(url), self._site.headers), model, members)
 
     def locks(self, *, mine: bool = True, model: str | None = None) -> list[Mapping[str, Any]]:
         """Return the live locks: one's own, or with `mine=False` everybody's for who may view them."""
@@ -102,36 +129,34 @@ class Client:
 class Resource:
     """The objects at one address of an API."""
 
-    def __init__(
-        self, client: Client, url: str, model: str | None, lookup: str | None, memory: Memory, slash: bool = True
-    ) -> None:
+    def __init__(self, client: Client, operations: Operations, model: str | None) -> None:
         self.model = model
         self._client = client
-        self._operations = Operations(url, lookup=lookup, memory=memory, slash=slash)
+        self.operations = operations
 
     def get(self, pk: Pk | Item) -> Item:
         """Read an object; one that did not change is not sent again."""
-        return self._client.run(self._operations.get(pk))
+        return self._client.run(self.operations.get(pk))
 
     def list(self, **query: Any) -> list[Item]:
         """Read the list, all pages of it, with a query such as `list=14`."""
-        return self._client.run(self._operations.list(query))
+        return self._client.run(self.operations.list(query))
 
     def create(self, data: Mapping[str, Any]) -> Item:
         """Create an object."""
-        return self._client.run(self._operations.create(data))
+        return self._client.run(self.operations.create(data))
 
     def patch(self, target: Pk | Item, data: Mapping[str, Any], *, if_match: IfMatch = LAST_SEEN) -> Item:
         """Change some fields, if the object is as it was last seen; see `Operations.write`."""
-        return found(self._client.run(self._operations.write("PATCH", target, data, if_match)))
+        return found(self._client.run(self.operations.write("PATCH", target, data, if_match)))
 
     def update(self, target: Pk | Item, data: Mapping[str, Any], *, if_match: IfMatch = LAST_SEEN) -> Item:
         """Replace all fields, if the object is as it was last seen."""
-        return found(self._client.run(self._operations.write("PUT", target, data, if_match)))
+        return found(self._client.run(self.operations.write("PUT", target, data, if_match)))
 
     def delete(self, target: Pk | Item, *, if_match: IfMatch = LAST_SEEN) -> None:
         """Delete the object, if it is as it was last seen."""
-        self._client.run(self._operations.write("DELETE", target, None, if_match))
+        self._client.run(self.operations.write("DELETE", target, None, if_match))
 
     def lock(
         self,
@@ -140,7 +165,7 @@ class Resource:
         ttl: float | None = 30.0,
         reason: str = "",
         mode: str = "hold",
-        scope: str | list[str] | None = None,
+        scope: Scope | None = None,
         on_lost: Callable[[], object] | None = None,
     ) -> Lock:
         """Return a lock to be taken by a `with` statement, which renews it and gives it back.
@@ -153,23 +178,23 @@ class Resource:
             scope: what is locked: `write`, `delete` or a list of operations.
             on_lost: called once, in another thread, when the lock is lost.
         """
-        hold = Lock(self._operations, pk, ttl=ttl, reason=reason, mode=mode, scope=scope)
+        hold = Lock(self.operations, pk, ttl=ttl, reason=reason, mode=mode, scope=scope)
         hold.attach(self._client, on_lost)
         return hold
 
     def lock_state(self, pk: Pk | Item) -> Mapping[str, Any]:
         """Return who has the lock of an object, since when and until when."""
-        return self._client.run(self._operations.lock_state(pk))
+        return self._client.run(self.operations.lock_state(pk))
 
     def unlock(self, pk: Pk | Item, token: str | None = None) -> None:
         """End a lock of one's own, whoever took it."""
-        self._client.run(self._operations.release(pk, token))
+        self._client.run(self.operations.release(pk, token))
 
     def break_lock(
         self, pk: Pk | Item, *, reason: str | None = None, period: float | None = None
     ) -> Mapping[str, Any]:
         """End somebody else's lock, now or after `period` seconds."""
-        return self._client.run(self._operations.break_lock(pk, reason=reason, period=period))
+        return self._client.run(self.operations.break_lock(pk, reason=reason, period=period))
 
 
 class Lock(Hold):
@@ -270,14 +295,18 @@ def options(request: Request) -> dict[str, Any]:
 def answered(response: httpx.Response) -> Answer:
     """Return what httpx got."""
     # httpx decodes as it sees fit; what a header may hold beyond ASCII is latin-1 (RFC 9110 5.5)
-    pairs = ((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in response.headers.raw)
+    pairs = (
+        (name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in response.headers.raw
+    )
     return Answer(response.status_code, dict(pairs), response.content)
 
 
 def unanswered(request: Request, error: httpx.RequestError) -> ConnectionFailed:
     """Return what it means that there was no answer."""
     detail = f"{site(request.url)} does not answer ({type(error).__name__}: {error})."
-    if request.method not in {"GET", "HEAD"} and not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+    if request.method not in {"GET", "HEAD"} and not isinstance(
+        error, httpx.ConnectError | httpx.ConnectTimeout
+    ):
         detail += " It is not known whether the change was made: read the object, or repeat it with its tag."
     return ConnectionFailed(detail, code="connection_failed")
 

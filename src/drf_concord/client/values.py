@@ -23,7 +23,12 @@ class Item(Mapping[str, Any]):
     __slots__ = ("_data", "etag", "pk", "version")
 
     def __init__(
-        self, data: Mapping[str, Any], *, pk: Pk | None = None, etag: str | None = None, version: int | None = None
+        self,
+        data: Mapping[str, Any],
+        *,
+        pk: Pk | None = None,
+        etag: str | None = None,
+        version: int | None = None,
     ) -> None:
         self._data = dict(data)
         self.pk = pk
