@@ -1,0 +1,1 @@
+"""The Python client, against a demo that runs in processes of its own."""
