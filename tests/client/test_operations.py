@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from drf_concord.client import ClientError, ConflictError, Item, NotFoundError
+from drf_concord.client import ClientError, ConflictError, ConnectionFailed, Item, NotFoundError
 from drf_concord.client.operations import LAST_SEEN, Memory, Operations, lock_list
 from tests.client.script import answer, play
 
@@ -176,8 +176,6 @@ def test_an_object_without_a_key_has_no_address(tasks: Operations) -> None:
 
 
 def test_a_lock_that_is_taken_is_asked_for_again_under_its_own_name(tasks: Operations) -> None:
-    from drf_concord.client import ConnectionFailed
-
     claim = {"ttl": 30, "id": "u"}
     played = play(tasks.take(1, claim), ConnectionFailed("?"), answer(200, {"state": "held"}, lock_token="t"))
 

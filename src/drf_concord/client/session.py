@@ -77,6 +77,13 @@ class Subscription:
     request_id: int | None = None
     _news: list[Change] = field(default_factory=list)
 
+    def resume(self) -> Outgoing:
+        """Return the members that say from where to go on; none where it begins afresh."""
+        if self.position is None or not self.collection.loaded:
+            return {}
+        epoch, position = self.position
+        return {"since": {"epoch": epoch, "position": position}, "have": list(self.collection.items)}
+
     def take_news(self) -> list[Change]:
         """Return what changed since this was asked last."""
         news, self._news = self._news, []
@@ -152,12 +159,8 @@ class Session:
         subscription.request_id = self._last_id
         subscription.state = State.ASKED
         self._by_id[self._last_id] = subscription
-        ask = {"action": "subscribe", "request_id": self._last_id, **subscription.request, "snapshot": True}
-        if subscription.position is None or not subscription.collection.loaded:
-            return ask
-        epoch, position = subscription.position
-        have = list(subscription.collection.items)
-        return {**ask, "since": {"epoch": epoch, "position": position}, "have": have}
+        who = {"action": "subscribe", "request_id": self._last_id}
+        return {**who, **subscription.request, "snapshot": True, **subscription.resume()}
 
     def fail(self, error: ClientError) -> None:
         """End every subscription: there will be no socket any more."""
