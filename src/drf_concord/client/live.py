@@ -158,7 +158,7 @@ class Live:
             attempt += 1
             if self._session.bye is not None:
                 wait = max(wait, self._session.bye.after_ms / 1000)
-            await asyncio.sleep(wait)
+            await pause(wait)
 
     def _fail(self, error: ClientError, opened: asyncio.Future[None]) -> None:
         self._error = error
@@ -212,13 +212,13 @@ class Live:
                 welcome = self._session.welcome
                 if asked or welcome is None:
                     raise
-                wait, asked = max(1.0, welcome.pong), True
+                wait, asked = heartbeat(welcome.pong), True
                 await self._say(socket, [{"action": "ping"}])
                 continue
             frames = self._session.receive(_decoded(text), len(text))
             welcome = self._session.welcome
             if welcome is not None:
-                wait, asked = max(1.0, welcome.ping), False
+                wait, asked = heartbeat(welcome.ping), False
                 if not opened.done():
                     opened.set_result(None)
             self._ask_again_later()
@@ -321,6 +321,10 @@ class LiveCollection:
         self._changed.set()
 
 
+pause = asyncio.sleep
+"""How the time until the next attempt passes."""
+
+
 class _Closed(ClientError):
     """We left ourselves."""
 
@@ -329,6 +333,11 @@ class _Connect(connect):
     def process_redirect(self, exc: Exception) -> Exception | str:
         """Follow no redirect: the credentials are for this address."""
         return exc
+
+
+def heartbeat(seconds: float) -> float:
+    """Return how long to wait for a sign of life, whatever the server says, in seconds."""
+    return max(1.0, seconds)
 
 
 def _decoded(text: bytes) -> Any:
