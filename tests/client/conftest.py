@@ -20,6 +20,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def demo(database: Path) -> Iterator[Demo]:
     with Demo(f"sqlite:///{database}") as running:
         yield running
+        assert running.process.poll() is None, f"the demo ended: {running.complaints()}"
 
 
 @pytest.fixture(scope="module")

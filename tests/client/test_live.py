@@ -26,7 +26,8 @@ from drf_concord.client import (
     UnauthorizedError,
     live,
 )
-from drf_concord.client.live import Live, LiveCollection
+from drf_concord.client.following import LiveCollection
+from drf_concord.client.live import Live
 from tests.demo.process import Demo
 from tests.transports.proxy import Proxy
 

@@ -16,12 +16,13 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 from ..protocol.backoff import delay
 from ..protocol.session import SUBPROTOCOL
 from .errors import ClientError, ConnectionFailed, ForbiddenError, UnauthorizedError
+from .following import LiveCollection
 from .frames import BadFrame
 from .requests import site
 from .session import Outgoing, Session, State, Subscription
-from .values import Change, Item, Pk
+from .values import Pk
 
-__all__ = ["Live", "LiveCollection"]
+__all__ = ["Live"]
 
 OPENING = 20.0
 """How long it may take until a server says welcome, in seconds."""
@@ -94,7 +95,7 @@ class Live:
         if self._error is not None:
             raise self._error
         subscription, frames = self._session.subscribe(request)
-        collection = self._collections[subscription] = LiveCollection(self, subscription)
+        collection = self._collections[subscription] = LiveCollection(subscription, self.leave)
         self._send(frames)
         return collection
 
@@ -260,73 +261,8 @@ class Live:
                 del self._collections[subscription]
 
 
-class LiveCollection:
-    """What a GET would return, kept up to date; iterate over it to be told what changes.
-
-    What changes is kept until it is looked at: one loop at a time.
-    """
-
-    def __init__(self, live: Live, subscription: Subscription) -> None:
-        self.subscription = subscription
-        self._live = live
-        self._changed = asyncio.Event()
-        self._changes: list[Change] = []
-
-    @property
-    def items(self) -> list[Item]:
-        """The objects as of now; after a cut, as of then, until the connection is back."""
-        return list(self.subscription.collection.items.values())
-
-    def get(self, pk: Pk) -> Item | None:
-        """Return an object, or None."""
-        return self.subscription.collection.items.get(pk)
-
-    async def ready(self) -> LiveCollection:
-        """Wait until the objects are there.
-
-        Raises:
-            ClientError: the server refused.
-        """
-        while not self.subscription.collection.loaded:
-            await self._wait()
-        return self
-
-    async def close(self) -> None:
-        """Follow this no longer."""
-        self._live.leave(self)
-
-    def __aiter__(self) -> LiveCollection:
-        return self
-
-    async def __anext__(self) -> Change:
-        while not self._changes:
-            self._changes = self.subscription.take_news()[::-1]
-            if not self._changes:
-                try:
-                    await self._wait()
-                except _Closed:
-                    raise StopAsyncIteration from None
-        return self._changes.pop()
-
-    async def _wait(self) -> None:
-        if self.subscription.error is not None:
-            raise self.subscription.error
-        if self.subscription.state is State.ENDED:
-            raise _Closed("This subscription is closed.", code="closed")
-        self._changed.clear()
-        await self._changed.wait()
-
-    def wake(self) -> None:
-        """Let who waits look again."""
-        self._changed.set()
-
-
 pause = asyncio.sleep
 """How the time until the next attempt passes."""
-
-
-class _Closed(ClientError):
-    """We left ourselves."""
 
 
 class _Connect(connect):
