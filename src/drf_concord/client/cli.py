@@ -157,8 +157,8 @@ def _lock(options: argparse.Namespace) -> Exit:
         if options.keep:
             # a program that is told to stop gives the lock back too
             signal.signal(signal.SIGTERM, signal.default_int_handler)
-        lock.take(keep=options.keep)
         try:
+            lock.take(keep=options.keep)
             if options.json:
                 print(dump({"token": lock.token, **lock.state}), flush=True)
             else:

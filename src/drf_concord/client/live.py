@@ -123,11 +123,13 @@ class Live:
 
     async def close(self) -> None:
         """Leave, and end every subscription."""
-        for collection in list(self._collections.values()):
-            self.leave(collection)
+        for subscription, collection in self._collections.items():
+            self._session.unsubscribe(subscription)  # the server learns it from the end of the socket
+            collection.wake()
+        self._collections.clear()
         tasks = [*self._sending, *([self._runner] if self._runner is not None else [])]
-        if self._runner is not None:
-            self._runner.cancel()
+        for task in tasks:
+            task.cancel()
         if tasks:
             await asyncio.wait(tasks)
         self._runner = None
@@ -253,6 +255,7 @@ class Live:
 
     def _ask_again(self, subscription: Subscription) -> None:
         self._send(self._session.resubscribe(subscription))
+        self._wake()
 
     def _wake(self) -> None:
         for subscription, collection in list(self._collections.items()):
