@@ -146,6 +146,16 @@ def test_a_mark_within_a_transaction_is_not_where_it_ends(talk: Conversation) ->
     assert talk.subscription.position == ("e", "p1")
 
 
+def test_half_a_transaction_does_not_become_part_of_another(talk: Conversation) -> None:
+    talk.load(1, 2)
+    talk.take("changes", changes=[updated(1, 5)], more=True)
+    talk.connect()
+    talk.take("subscribed", how="resumed", epoch="e", position="p1", keep=60)
+    talk.take("changes", changes=[updated(2, 6)], more=False)
+
+    assert [item.version for item in talk.subscription.collection.items.values()] == [1, 6]
+
+
 @pytest.mark.parametrize("code", [410, 503])
 def test_what_ends_for_now_is_asked_for_again(talk: Conversation, code: int) -> None:
     talk.load(1)

@@ -43,6 +43,14 @@ def test_a_loop_in_another_thread_ends_with_the_watch(guido: Client, group: int)
     watch.close()  # once more changes nothing
 
 
+def test_a_watch_that_is_not_open_has_nothing(guido: Client) -> None:
+    watch = guido.watch("todolist.Task")
+
+    with pytest.raises(ConnectionFailed, match="not open"):
+        _ = watch.items
+    watch.close()
+
+
 def test_what_cannot_be_followed(guido: Client) -> None:
     with pytest.raises(NotFoundError), guido.watch("todolist.Nothing"):
         pass

@@ -16,8 +16,8 @@ from .holds import Hold, Scope
 from .live import Live
 from .operations import LAST_SEEN, IfMatch, Memory, Operations, lock_list
 from .requests import Answer, Operation, Pause, Request
-from .sync import answered, found, options, unanswered
 from .values import Item, Pk
+from .wire import answered, found, options, unanswered
 
 __all__ = ["AsyncClient", "AsyncLock", "AsyncResource"]
 
@@ -31,7 +31,7 @@ class AsyncClient:
         base_url: of the API, such as `https://example.org/api/`.
         auth: user name and password.
         token: for `Authorization: Token ...`; one with a scheme before it is sent as it is.
-        timeout: how long an answer may take, in seconds.
+        timeout: how long to wait for the server, in seconds.
         transport: what carries requests, in place of the network.
     """
 

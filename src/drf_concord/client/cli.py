@@ -28,8 +28,9 @@ from .errors import (
 )
 from .operations import LAST_SEEN, IfMatch
 from .requests import Request, exchange
-from .sync import Client, Resource, found
+from .sync import Client, Resource
 from .values import Change
+from .wire import found
 
 __all__ = ["Exit", "main"]
 
@@ -280,7 +281,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     who.add_argument("--token", help='sent as "Authorization: Token ..."; "Bearer ..." is sent as it is')
     common.add_argument("--json", action="store_true", help="print JSON, errors too")
-    common.add_argument("--timeout", type=float, default=30.0, help="for an answer, in seconds (30)")
+    common.add_argument("--timeout", type=float, default=30.0, help="for the server, in seconds (30)")
     parser = argparse.ArgumentParser(prog="python -m drf_concord.client", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 

@@ -11,13 +11,14 @@ from typing import Any, TypeVar
 import httpx
 
 from .addresses import Site
-from .errors import ClientError, ConnectionFailed
+from .errors import ClientError
 from .holds import Hold, Scope
 from .live import Live
 from .operations import LAST_SEEN, IfMatch, Memory, Operations, lock_list
-from .requests import Answer, Operation, Pause, Request, site
+from .requests import Answer, Operation, Pause, Request
 from .values import Item, Pk
 from .watch import Watch
+from .wire import answered, found, options, unanswered
 
 __all__ = ["Client", "Lock", "Resource"]
 
@@ -31,7 +32,7 @@ class Client:
         base_url: of the API, such as `https://example.org/api/`.
         auth: user name and password.
         token: for `Authorization: Token ...`; one with a scheme before it is sent as it is.
-        timeout: how long an answer may take, in seconds.
+        timeout: how long to wait for the server, in seconds.
         transport: what carries requests, in place of the network.
     """
 
@@ -274,45 +275,3 @@ class Lock(Hold):
         self.lost.set()
         if self._on_lost is not None:
             self._on_lost()
-
-
-def options(request: Request) -> dict[str, Any]:
-    """Return a request as httpx takes it."""
-    headers = {"Accept": "application/json", **request.headers}
-    content = request.content()
-    if content is not None:
-        headers["Content-Type"] = "application/json"
-    timeout = httpx.USE_CLIENT_DEFAULT if request.timeout is None else request.timeout
-    return {
-        "method": request.method,
-        "url": request.url,
-        "headers": headers,
-        "content": content,
-        "timeout": timeout,
-    }
-
-
-def answered(response: httpx.Response) -> Answer:
-    """Return what httpx got."""
-    # httpx decodes as it sees fit; what a header may hold beyond ASCII is latin-1 (RFC 9110 5.5)
-    pairs = (
-        (name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in response.headers.raw
-    )
-    return Answer(response.status_code, dict(pairs), response.content)
-
-
-def unanswered(request: Request, error: httpx.RequestError) -> ConnectionFailed:
-    """Return what it means that there was no answer."""
-    detail = f"{site(request.url)} does not answer ({type(error).__name__}: {error})."
-    if request.method not in {"GET", "HEAD"} and not isinstance(
-        error, httpx.ConnectError | httpx.ConnectTimeout
-    ):
-        detail += " It is not known whether the change was made: read the object, or repeat it with its tag."
-    return ConnectionFailed(detail, code="connection_failed")
-
-
-def found(item: Item | None) -> Item:
-    """Return the object of an answer that has one."""
-    if item is None:
-        raise ClientError("The server answered without the object.")
-    return item

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
+from .errors import ConnectionFailed
 from .live import Live
 from .values import Change, Item
 
@@ -27,8 +28,7 @@ class Watch:
         self._live = live
         self._model = model
         self._members = members
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def items(self) -> list[Item]:
@@ -39,11 +39,13 @@ class Watch:
         return self._collection.items
 
     def __enter__(self) -> Watch:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         try:
             self._run(self._open())
         except BaseException:
-            self._stop()
+            self._stop(self._loop)
             raise
         return self
 
@@ -52,9 +54,16 @@ class Watch:
 
     def close(self) -> None:
         """Leave; a loop over the changes in another thread ends."""
-        if not self._loop.is_closed():
-            self._run(self._live.close())
-            self._stop()
+        if self._loop is not None:
+            self._run(self._leave())
+            self._stop(self._loop)
+
+    async def _leave(self) -> None:
+        await self._live.close()
+        # a loop over the changes in another thread has to hear of it before this event loop stops
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        if others:
+            await asyncio.wait(others)
 
     def __iter__(self) -> Watch:
         return self
@@ -74,6 +83,9 @@ class Watch:
             raise
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        if self._loop is None:
+            work.close()
+            raise ConnectionFailed("This watch is not open: use it in a with statement.", code="closed")
         waiting = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return waiting.result()
@@ -81,7 +93,8 @@ class Watch:
             waiting.cancel()
             raise
 
-    def _stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
+    def _stop(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = None
+        loop.call_soon_threadsafe(loop.stop)
         self._thread.join()
-        self._loop.close()
+        loop.close()
