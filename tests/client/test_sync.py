@@ -231,6 +231,20 @@ def test_who_froze_it_may_not_write_either(admin: Client, task: int) -> None:
     assert everything.lock_state(task)["state"] == "free"
 
 
+def test_a_freeze_that_stays_is_told_unless_something_worse_is(
+    api: str, admin: Client, task: int, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("random.random", lambda: 0.0)
+    wire.refuse = lambda request: request.method == "DELETE"
+    with Client(api, auth=("admin", "admin"), transport=wire, timeout=60) as client:
+        frozen = client.resource("tasks/").lock(task, mode="freeze", ttl=None)
+        with pytest.raises(ConnectionFailed), frozen:
+            pass
+        admin.resource("tasks/").unlock(task)
+        with pytest.raises(ZeroDivisionError), frozen:
+            raise ZeroDivisionError
+
+
 def test_what_is_addressed_by_another_field(guido: Client) -> None:
     machines = guido.resource("instances/", lookup="uuid")
     first = machines.list()[0]

@@ -55,7 +55,6 @@ class Live:
         self._collections: dict[Subscription, LiveCollection] = {}
         self._runner: asyncio.Task[None] | None = None
         self._sending: set[asyncio.Task[None]] = set()
-        self._opened: asyncio.Future[None] | None = None
         self._error: ClientError | None = None
 
     @property
@@ -107,7 +106,7 @@ class Live:
             collection.wake()
 
     async def __aenter__(self) -> Live:
-        opened = self._opened = asyncio.get_running_loop().create_future()
+        opened = asyncio.get_running_loop().create_future()
         self._runner = asyncio.create_task(self._run(opened))
         try:
             await opened
