@@ -53,6 +53,16 @@ def test_get(out: Any, url: str, api: str) -> None:
     assert '"text":"new"' in out("get", f"{api}tasks/?list=1")[1]
 
 
+def test_a_terminal_obeys_nobody_else(out: Any, url: str, guido: Client) -> None:
+    pk = url.rstrip("/").rpartition("/")[2]
+    guido.resource("tasks/").patch(pk, {"notes": "\x1b[2J\nid: 7"})
+
+    text = out("get", url)[1]
+    assert "\x1b" not in text
+    assert "notes: \\u001b[2J\\u000aid: 7\n" in text
+    assert json.loads(out("get", url, "--json")[1])["data"]["notes"] == "\x1b[2J\nid: 7"
+
+
 def test_patch(out: Any, url: str) -> None:
     status, text, _ = out("patch", url, "done=true", "text=hello there", 'notes="5"', *GUIDO)
     assert status == Exit.OK

@@ -10,12 +10,12 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
-from typing import Any
+from typing import Any, TextIO
 from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
 
 import msgspec
 
-from .display import conflict, describe_lock, dump, error_body, lines_of
+from .display import clean, conflict, describe_lock, dump, error_body, lines_of
 from .errors import (
     ClientError,
     ConflictError,
@@ -89,7 +89,11 @@ def _complain(error: ClientError, as_json: bool) -> None:
     text = conflict(error) if isinstance(error, ConflictError) else [error.detail]
     if isinstance(error, LockedError):
         text += describe_lock({**error.members, "acquired_at": error.since})
-    print("\n".join(text), file=sys.stderr)
+    _say(text, sys.stderr)
+
+
+def _say(lines: Sequence[str], file: TextIO | None = None) -> None:
+    print("\n".join(map(clean, lines)), file=file, flush=True)
 
 
 # The commands
@@ -102,7 +106,7 @@ def _get(options: argparse.Namespace) -> Exit:
     if options.json:
         print(dump({"etag": etag, "data": body}))
     else:
-        print("\n".join([*lines_of(body), *([f"etag: {etag}"] if etag else [])]))
+        _say([*lines_of(body), *([f"etag: {etag}"] if etag else [])])
     return Exit.OK
 
 
@@ -120,7 +124,7 @@ def _patch(options: argparse.Namespace) -> Exit:
     if options.json:
         print(dump({"etag": item.etag, "data": dict(item)}))
     else:
-        print("\n".join([*lines_of(item), *([f"etag: {item.etag}"] if item.etag else [])]))
+        _say([*lines_of(item), *([f"etag: {item.etag}"] if item.etag else [])])
     return Exit.OK
 
 
@@ -163,7 +167,7 @@ def _lock(options: argparse.Namespace) -> Exit:
             if options.json:
                 print(dump({"token": lock.token, **lock.state}), flush=True)
             else:
-                print("\n".join([*describe_lock(lock.state), f"token: {lock.token}"]), flush=True)
+                _say([*describe_lock(lock.state), f"token: {lock.token}"])
             if options.keep:
                 if not options.json:
                     print("Ctrl-C gives it back.", flush=True)
@@ -196,8 +200,7 @@ def _locks(options: argparse.Namespace) -> Exit:
         print(dump(found))
         return Exit.OK
     for lock in found:
-        print(f"{lock.get('model')} {lock.get('pk')}")
-        print("\n".join(f"  {line}" for line in describe_lock(lock)))
+        _say([f"{lock.get('model')} {lock.get('pk')}", *(f"  {line}" for line in describe_lock(lock))])
     if not found:
         print("no locks")
     return Exit.OK
@@ -234,7 +237,7 @@ def _show(change: Change, as_json: bool) -> None:
         print(dump(said | {name: value for name, value in more.items() if value is not None}), flush=True)
         return
     about = dump(item) if item is not None else change.reason or (dump(change.lock) if change.lock else "")
-    print(f"{change.action:8} {'' if change.pk is None else change.pk} {about}".rstrip(), flush=True)
+    _say([f"{change.action:8} {'' if change.pk is None else change.pk} {about}".rstrip()])
 
 
 # Where and who

@@ -9,7 +9,7 @@ import msgspec
 
 from .errors import ClientError, ConflictError
 
-__all__ = ["conflict", "describe_lock", "dump", "error_body", "lines_of"]
+__all__ = ["clean", "conflict", "describe_lock", "dump", "error_body", "lines_of"]
 
 NARROW = 40
 
@@ -17,6 +17,11 @@ NARROW = 40
 def dump(value: Any) -> str:
     """Return a value as JSON in one line."""
     return msgspec.json.encode(value).decode()
+
+
+def clean(line: str) -> str:
+    """Return a line with nothing in it that a terminal would obey; what others wrote is only shown."""
+    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in line)
 
 
 def lines_of(body: Any) -> list[str]:
