@@ -631,7 +631,7 @@ export class Connection extends EventTarget {
 
   /** @param {number} seq @param {number} size */
   _acknowledge(seq, size) {
-    this._unacked += size;
+    this._unacked += size * 3; // the window is of bytes: a character may have three
     if (this._unacked * 2 < this._welcome.window) return;
     this._unacked = 0;
     this._send({ action: "ack", seq });

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from playwright.sync_api import expect
 
-from tests.clients.packages import installed
 from tests.demo.process import Demo
 from tests.e2e.conftest import Person, Todo, photograph
+from tests.js.packages import installed
 
 if TYPE_CHECKING:
     from playwright.sync_api import Frame, Page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -156,6 +157,15 @@ def test_past_the_window_only_the_latest_state_is_kept_until_there_is_room() -> 
     states = [(c["action"], c["pk"], c["version"]) for c in kept["changes"]]
     assert states == [("CREATED", 2, 7), ("UPDATED", 1, 8)]
     assert session.idle
+
+
+def test_the_window_counts_bytes_and_not_characters() -> None:
+    session, key = following(window=300, max_pending=1000)
+    long = Rendered("UPDATED", "1", '{"text":"' + "\u6587" * 100 + '"}', '"t"', 5)
+    assert session.deliver(key, "app.Item", [long])
+    assert session.deliver(key, "app.Item", [change(version=6)]) == []  # 400 bytes, 200 characters
+    with pytest.raises(Overflow):
+        session.deliver(key, "app.Item", [replace(long, pk=str(pk)) for pk in range(2, 5)])
 
 
 def test_an_ack_that_frees_too_little_sends_nothing() -> None:

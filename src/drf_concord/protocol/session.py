@@ -44,6 +44,11 @@ PAGE = 200
 encode = msgspec.json.encode
 
 
+def _size(text: str) -> int:
+    """Return how many bytes a frame has, as UTF-8."""
+    return len(text) if text.isascii() else len(text.encode())
+
+
 class Overflow(Exception):
     """The client does not read, and what is kept for it has reached its limit."""
 
@@ -204,7 +209,7 @@ class Session:
         self._backlog = deque(page for page in self._backlog if page[0] != key)
         self._open.discard(key)
         for kept in self._pending.pop(key, {}).values():
-            self._pending_bytes -= len(kept.session())
+            self._pending_bytes -= _size(kept.session())
 
     def reply(
         self,
@@ -291,8 +296,9 @@ class Session:
     def _push(self, kind: str, key: bytes, tail: str) -> str:
         self.seq += 1
         frame = f'{{"type":"{kind}","request_id":{self._id(key)},"seq":{self.seq}{tail}'
-        self._unacked.append((self.seq, len(frame)))
-        self._on_the_way += len(frame)
+        size = _size(frame)
+        self._unacked.append((self.seq, size))
+        self._on_the_way += size
         return frame
 
     def _keep(self, key: bytes, changes: list[Rendered]) -> None:
@@ -300,11 +306,11 @@ class Session:
         for change in changes:
             before = kept.pop(change.key, None)
             if before is not None:
-                self._pending_bytes -= len(before.session())
+                self._pending_bytes -= _size(before.session())
                 if (before.action, change.action) == ("CREATED", "UPDATED"):
                     change = replace(change, action="CREATED", _plain="", _session="")
             kept[change.key] = change
-            self._pending_bytes += len(change.session())
+            self._pending_bytes += _size(change.session())
         if self._pending_bytes > self.max_pending:
             raise Overflow
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.packages import CLIENT, ROOT, installed
 from tests.demo.process import Demo
+from tests.js.packages import CLIENT, ROOT, installed
 
 pytestmark = pytest.mark.timeout(300)
 
