@@ -111,7 +111,7 @@ def test_a_list(tasks: Resource, task: int) -> None:
     assert {item["list"] for item in found} == {1}
 
 
-def test_refusals(api: str, tasks: Resource, guido: Client) -> None:
+def test_refusals(api: str, tasks: Resource) -> None:
     with Client(api) as nobody, pytest.raises(UnauthorizedError):
         nobody.resource("tasks/").create({})
     with Client(api, auth=("guido", "wrong")) as wrong, pytest.raises(UnauthorizedError):
@@ -119,8 +119,8 @@ def test_refusals(api: str, tasks: Resource, guido: Client) -> None:
     with pytest.raises(ValidationError) as invalid:
         tasks.create({"text": ""})
     assert set(invalid.value.errors) == {"text", "list"}
-    with pytest.raises(ForbiddenError):
-        guido.locks(mine=False)
+    with Client(api, auth=("mina", "mina")) as mina, pytest.raises(ForbiddenError):
+        mina.locks(mine=False)
 
 
 def test_nobody_answers() -> None:
