@@ -27,6 +27,7 @@ from django.utils.crypto import salted_hmac
 from . import rows
 from .attempts import run
 from .conf import settings
+from .lockable import LockableMixin
 from .models import Lock as LockRow
 from .protocol import locks as rules
 from .protocol.errors import Busy, ConcordError, LockForbidden, LockLimit, LockLost
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from django.db.models import Model
 
 __all__ = [
+    "LockableMixin",
     "acquire",
     "acting",
     "actor_for",

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import functools
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from django.db import connections, models, router, transaction
-from django.db.models import F
-from django.db.models.expressions import DatabaseDefault, Expression
-from django.db.models.functions import Greatest
-from django.db.models.sql import InsertQuery
+from django.db import connections, models, router
 from django.utils.translation import gettext_lazy as _
 
-from . import rows, statements
-from .fields import DatabaseClock, VersionField
+from . import asking, rows, statements
 from .protocol import locks as rules
-from .transports import announce_on_commit
+from .protocol.errors import ObjectLocked
+from .versioned import NextVersion, Versioned, VersionedQuerySet, parents
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
     from contextlib import AbstractContextManager
-
-    from django.db.backends.base.base import BaseDatabaseWrapper
 
 __all__ = [
     "Answered",
     "Change",
     "Lock",
     "Lockable",
+    "LockableModel",
     "Log",
     "Mark",
     "NextVersion",
@@ -36,190 +30,6 @@ __all__ = [
     "VersionedQuerySet",
     "parents",
 ]
-
-M = TypeVar("M", bound=models.Model)
-
-
-class NextVersion(Expression):
-    """The version after the one a row has, and the first one where a row is inserted.
-
-    Which it will be is not known when ``save()`` begins: it inserts what it finds no row to update for.
-    """
-
-    output_field = models.BigIntegerField()
-
-    def resolve_expression(self, query: Any = None, *args: Any, **kwargs: Any) -> Any:
-        clock = DatabaseClock()
-        first = isinstance(query, InsertQuery)
-        value = DatabaseDefault(clock, clock.output_field) if first else Greatest(F("version") + 1, clock)
-        return value.resolve_expression(query, *args, **kwargs)
-
-
-class VersionedQuerySet(models.QuerySet[M]):
-    """A queryset whose bulk writes move the version forward, also where no trigger does."""
-
-    def update(self, **kwargs: Any) -> int:
-        """Update the rows and their versions; ``bulk_update()`` comes through here too."""
-        self._for_write = True
-        kwargs.setdefault("version", NextVersion())
-        rows.forget_version(self.db)
-        changed = super().update(**kwargs)
-        announce_on_commit(self.db)
-        return changed
-
-    update.alters_data = True  # type: ignore[attr-defined]
-
-    def bulk_create(self, objs: Iterable[M], *args: Any, **kwargs: Any) -> list[M]:
-        """Create rows with versions of now, also from objects that carry an old one."""
-        objs = list(objs)
-        for obj in objs:
-            obj.version = NextVersion()  # type: ignore[attr-defined]
-        if kwargs.get("update_fields"):
-            kwargs["update_fields"] = {*kwargs["update_fields"], "version"}
-        created = super().bulk_create(objs, *args, **kwargs)
-        announce_on_commit(self.db)
-        return created
-
-    bulk_create.alters_data = True  # type: ignore[attr-defined]
-
-
-class Versioned(models.Model):
-    """A model whose rows carry a version: the tag that guards writes, and the order of their states.
-
-    ``touches`` names foreign keys whose target renders this row: when it is written, their version moves too.
-    """
-
-    touches: ClassVar[Collection[str]] = ()
-    concord_routes: ClassVar[Collection[str] | None] = None
-    """Columns whose old and new values the log keeps; None for all foreign keys."""
-
-    version = VersionField(_("version"))
-
-    objects = VersionedQuerySet.as_manager()
-
-    class Meta:
-        abstract = True
-
-    def save(
-        self,
-        *,
-        force_insert: Any = False,
-        force_update: bool = False,
-        using: str | None = None,
-        update_fields: Iterable[str] | None = None,
-    ) -> None:
-        """Save, and leave the version that was written in memory."""
-        using = using or router.db_for_write(type(self), instance=self)
-        if update_fields is not None:
-            update_fields = set(update_fields)
-            if not update_fields:
-                return  # as Django does: nothing is saved, nobody is told
-            update_fields |= {"version"}
-        before = self.__dict__.get("version")
-        connection = connections[using]
-        try:
-            with _transaction(connection):
-                _lock_parents(self, using)
-                self.version = self._version_to_write(using)
-                super().save(
-                    force_insert=force_insert,
-                    force_update=force_update,
-                    using=using,
-                    update_fields=update_fields,
-                )
-                # The version is read back in the transaction that wrote it: after the commit it could be
-                # another's. With multi-table inheritance a second statement touched the row again.
-                if hasattr(self.version, "resolve_expression") or self._meta.parents:
-                    self.read_version(using)
-                announce_on_commit(using, connection)
-        except BaseException:
-            if before is None:
-                self.__dict__.pop("version", None)
-            else:
-                self.version = before
-            raise
-
-    save.alters_data = True  # type: ignore[attr-defined]
-
-    def delete(self, using: str | None = None, keep_parents: bool = False) -> tuple[int, dict[str, int]]:
-        """Delete as Django does, after locking what the row touches."""
-        using = using or router.db_for_write(type(self), instance=self)
-        if not self.touches:
-            return super().delete(using=using, keep_parents=keep_parents)
-        with _transaction(connections[using]):
-            _lock_parents(self, using)
-            return super().delete(using=using, keep_parents=keep_parents)
-
-    delete.alters_data = True  # type: ignore[attr-defined]
-
-    def _version_to_write(self, using: str) -> Any:
-        entry = rows.entered(type(self), self.pk, using)
-        if entry is None or entry.version is None:
-            return NextVersion()
-        # The gate holds the row and knows its version: a number spares reading the expression back.
-        entry.version = max(entry.version + 1, entry.now)
-        return entry.version
-
-    def read_version(self, using: str | None = None) -> int | None:
-        """Read the row's version from the database into this object; None when the row is gone."""
-        alias = using or router.db_for_write(type(self), instance=self)
-        rows_of_model = type(self)._base_manager.using(alias)
-        found: int | None = rows_of_model.filter(pk=self.pk).values_list("version", flat=True).first()
-        if found is not None:
-            self.version = found
-        return found
-
-
-def _transaction(connection: BaseDatabaseWrapper) -> AbstractContextManager[Any]:
-    # Not atomic(savepoint=False) in a transaction: that would end it for a caller who catches the refusal.
-    return nullcontext() if connection.in_atomic_block else transaction.atomic(using=connection.alias)
-
-
-def parents(obj: models.Model, using: str | None = None) -> list[tuple[type[models.Model], Any]]:
-    """Return the rows that a write to this object touches, those touched by others of them first.
-
-    Locked in this order, two writers who come by different ways do not wait for each other. On SQLite there
-    are none to lock: a writer has the whole database.
-    """
-    using = using or router.db_for_write(type(obj), instance=obj)
-    if connections[using].vendor == "sqlite":
-        return []
-    found: dict[tuple[str, str], tuple[type[models.Model], Any]] = {}
-    pending: list[tuple[type[models.Model], Any, models.Model | None]] = [(type(obj), obj.pk, obj)]
-    while pending:
-        model, pk, instance = pending.pop()
-        for field in _touching(model):
-            value = (
-                getattr(instance, field.attname) if instance is not None else _read(model, pk, field, using)
-            )
-            if value is not None and field.target_field.primary_key:
-                found[rows.key(field.related_model, value)] = (field.related_model, value)
-                pending.append((field.related_model, value, None))
-    return [found[name] for name in sorted(found, key=lambda name: (_height(found[name][0]), name))]
-
-
-def _read(model: type[models.Model], pk: Any, field: Any, using: str) -> Any:
-    return model._base_manager.using(using).filter(pk=pk).values_list(field.attname, flat=True).first()
-
-
-def _touching(model: type[models.Model]) -> list[Any]:
-    names = model.touches if issubclass(model, Versioned) else ()
-    return [model._meta.get_field(name) for name in names]
-
-
-@functools.cache
-def _height(model: type[models.Model]) -> int:
-    """Return how many steps of ``touches`` lead up from a model at the most."""
-    return max((1 + _height(field.related_model) for field in _touching(model)), default=0)
-
-
-def _lock_parents(obj: Versioned, using: str) -> None:
-    # The triggers write the row first and what it touches afterwards; the gate comes from above. Whoever
-    # saves past the gate locks in its order, or the two wait for each other.
-    if obj.touches and rows.entered(type(obj), obj.pk, using) is None:
-        above = parents(obj, using)
-        if not obj._state.adding or len(above) > 1:  # nobody can wait for a row that is not there yet
-            rows.lock(above, using=using)
 
 
 class Lockable(models.Model):
@@ -260,6 +70,98 @@ class Lockable(models.Model):
 
     delete.alters_data = True  # type: ignore[attr-defined]
 
+    def _ask_own_rules(self, pk: Any, operation: str, using: str, *, held: Collection[rows.Row]) -> None:
+        """Ask what the project says about locks; a ``Lockable`` leaves that to its ``Lock`` row."""
+
+
+class LockableModel(Lockable):
+    """A model that says itself when it is locked, beside the locks taken on it.
+
+    ``is_locked()`` may ask a parent. It is asked of the row as it is in the database while that is locked,
+    when the object is saved or deleted, and never when it is loaded.
+    """
+
+    class Meta:
+        abstract = True
+
+    def save(self, *, using: str | None = None, **kwargs: Any) -> None:
+        """Save unless the row is locked in the database.
+
+        An object that was loaded locked and was unlocked in memory may be saved, with whatever else changed.
+
+        Raises:
+            ObjectLocked: the row is locked, by ``is_locked()`` or by a lock that was taken on it.
+        """
+        super().save(using=using, **kwargs)
+        self._note_loaded(kwargs.get("update_fields"))
+
+    save.alters_data = True  # type: ignore[attr-defined]
+
+    def is_locked(self) -> bool:
+        """Return whether the object is locked; to be defined."""
+        raise NotImplementedError(f"Define {type(self).__name__}.is_locked(): it is asked before each write.")
+
+    def set_locked(self, value: bool) -> None:
+        """Lock or unlock the object in memory, without saving it; to be defined where that is possible."""
+        raise NotImplementedError(f"Define {type(self).__name__}.set_locked(value) to lock it this way.")
+
+    @classmethod
+    def from_db(cls, db: str | None, field_names: Any, values: Any, **kwargs: Any) -> Any:
+        """Keep what was loaded: whether it was locked then is found out when somebody has to know."""
+        new = super().from_db(db, field_names, values, **kwargs)
+        new.__dict__["_concord_loaded"] = asking.values_of(field_names, values)
+        return new
+
+    def refresh_from_db(
+        self,
+        using: str | None = None,
+        fields: Iterable[str] | None = None,
+        from_queryset: models.QuerySet[Any] | None = None,
+    ) -> None:
+        """Reload as Django does; what was reloaded counts as loaded."""
+        fields = None if fields is None else list(fields)
+        super().refresh_from_db(using, fields, from_queryset)
+        self._note_loaded(fields)
+
+    def _note_loaded(self, names: Iterable[str] | None) -> None:
+        loaded = dict(self.__dict__.get("_concord_loaded") or {})
+        for field in self._meta.concrete_fields:
+            if names is not None and field.name not in names and field.attname not in names:
+                continue
+            value = self.__dict__.get(field.attname, models.DEFERRED)
+            loaded.pop(field.attname, None)
+            if value is not models.DEFERRED and not hasattr(value, "resolve_expression"):
+                loaded |= asking.values_of([field.attname], [value])
+        self.__dict__["_concord_loaded"] = loaded
+
+    def _ask_own_rules(self, pk: Any, operation: str, using: str, *, held: Collection[rows.Row]) -> None:
+        row = _row_to_write(type(self), pk, using)
+        if row is None:
+            return
+        locked = row.is_locked()
+        more = [above for above in asking.asked(row) if above not in held]
+        if more and connections[using].vendor != "sqlite":
+            # What the answer stands on is kept from changing, and asked again; next time it is locked first.
+            asking.remember(type(self))
+            rows.lock(more, using=using)
+            self._ask_own_rules(pk, operation, using, held=[*held, *more])
+            return
+        if locked and (operation != "update" or not self._was_unlocked_here()):
+            raise ObjectLocked
+
+    def _was_unlocked_here(self) -> bool:
+        past = asking.as_loaded(self)
+        return past is not None and past.is_locked() and not self.is_locked()
+
+
+def _row_to_write(model: type[models.Model], pk: Any, using: str) -> Any:
+    """Return the row a write replaces, as it is; with multi-table inheritance perhaps only the parent's."""
+    for owner in dict.fromkeys((model, rows.identity(model))):
+        row = owner._base_manager.using(using).filter(pk=pk).first()
+        if row is not None:
+            return row if isinstance(row, LockableModel) else None
+    return None
+
 
 def _key_to_write(obj: models.Model, force_insert: Any) -> Any:
     """Return the key of the row that ``save()`` may overwrite, or None where it can only insert."""
@@ -271,18 +173,19 @@ def _key_to_write(obj: models.Model, force_insert: Any) -> Any:
     return None if force_insert or root._meta.pk.has_default() or root._meta.pk.has_db_default() else pk
 
 
-def _unlocked(
-    instance: models.Model, pk: Any, operation: str, using: str
-) -> AbstractContextManager[rows.Entry]:
+def _unlocked(instance: Lockable, pk: Any, operation: str, using: str) -> AbstractContextManager[rows.Entry]:
     entered = rows.entered(type(instance), pk, using)
     # The gate asked with the operation's own name, and a save is part of any; a delete has to be asked for.
     if entered is not None and entered.cleared and operation in {"update", *entered.cleared}:
+        instance._ask_own_rules(pk, operation, using, held=())
         return nullcontext(entered)
 
     @contextmanager
     def guarded() -> Iterator[rows.Entry]:
-        with rows.enter(type(instance), pk, using=using, first=parents(instance, using)) as entry:
+        first = parents(instance, using)
+        with rows.enter(type(instance), pk, using=using, first=first) as entry:
             rows.ask(entry, operation)
+            instance._ask_own_rules(pk, operation, using, held=first)
             entry.cleared.add(operation)
             yield entry
 

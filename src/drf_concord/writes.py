@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 from django.db import connections
 
-from . import rows
+from . import asking, rows
 from .attempts import run
-from .models import Lock, Versioned, parents
-from .protocol.errors import AlreadyExists, ConcordError, PreconditionRequired, VersionMismatch
+from .lockable import own_rule
+from .models import Lock, LockableModel, Versioned, parents
+from .protocol.errors import AlreadyExists, ConcordError, ObjectLocked, PreconditionRequired, VersionMismatch
 from .protocol.preconditions import Current, Preconditions, Verdict, evaluate
 from .pruning import after_write
 from .triggers import verify_once
@@ -26,12 +27,13 @@ if TYPE_CHECKING:
 
     from django.db.models import Model
 
-__all__ = ["UNCONDITIONAL", "Intent", "check", "create", "parents", "run", "settle", "write"]
+__all__ = ["RULED", "UNCONDITIONAL", "Intent", "check", "create", "parents", "run", "settle", "write"]
 
 T = TypeVar("T", bound="Model")
 R = TypeVar("R")
 
 UNCONDITIONAL = Preconditions()
+RULED = {"update", "partial_update", "destroy"}  # an action of the project's own may be what unlocks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,16 +51,24 @@ class Intent:
     required: bool = False
 
 
-def check(intent: Intent, entry: rows.Entry, current: Current | None) -> None:
-    """Apply the rules to one state of an object: a lost token, the lock, then the preconditions.
+def check(intent: Intent, entry: rows.Entry, current: Current | None, locked: bool = False) -> None:
+    """Apply the rules to one state of an object: a lost token, the locks, then the preconditions.
 
     The lock comes before an ordinary precondition, as preconditions do not count where the answer without
     them would not be a success (RFC 9110 section 13.2.1).
+
+    Args:
+        intent: what is to be done.
+        entry: the stay in the gate, with the lock that was taken on the object.
+        current: the object's tag.
+        locked: whether the project says that the object is locked.
 
     Raises:
         LockLost, ObjectLocked, PreconditionRequired, VersionMismatch, AlreadyExists
     """
     rows.ask(entry, intent.operation)
+    if locked:
+        raise ObjectLocked
     verdict = evaluate(intent.method, intent.preconditions, current, required=intent.required)
     if verdict is Verdict.REQUIRED:
         raise PreconditionRequired
@@ -80,6 +90,7 @@ def write(
     refused: Callable[[ConcordError, T, rows.Entry], None] | None = None,
     first: Sequence[tuple[type[Model], Any]] = (),
     wait: bool = True,
+    locked: Callable[[T], bool] = own_rule,
 ) -> R:
     """Do one write to one object, guarded: the only check that counts is made on the locked row.
 
@@ -94,6 +105,7 @@ def write(
         refused: adds to a refusal what this caller may know of the object.
         first: rows to lock before this one, such as the parents it touches.
         wait: whether to wait for the row where another writer has it.
+        locked: says whether the project holds the object locked; asked for updates and deletes.
 
     Raises:
         rows.NotFree: without ``wait``, before anything was asked or done.
@@ -106,7 +118,8 @@ def write(
             verify_once(using)
             obj = fetch()
             try:
-                check(intent, entry, current(obj, entry.now))
+                obj, is_locked = _asked(intent, obj, fetch, locked, using, first)
+                check(intent, entry, current(obj, entry.now), is_locked)
             except ConcordError as refusal:
                 if refused is not None:
                     refused(refusal, obj, entry)
@@ -119,6 +132,32 @@ def write(
             return result
 
     return run(attempt, using=using, conditional=intent.preconditions.guards)
+
+
+def _asked(
+    intent: Intent,
+    obj: T,
+    fetch: Callable[[], T],
+    locked: Callable[[T], bool],
+    using: str,
+    held: Sequence[rows.Row],
+) -> tuple[T, bool]:
+    """Ask whether the object is locked, on rows that stay as they are until the write is over."""
+    if intent.operation not in RULED:
+        return obj, False
+    before = asking.noted(obj)
+    answer = locked(obj)
+    more = [row for row in asking.asked(obj, before) if row not in held] if _queues(using) else []
+    if not more:
+        return obj, answer
+    if isinstance(obj, LockableModel):
+        asking.remember(type(obj))
+    rows.lock(more, using=using)
+    return _asked(intent, fetch(), fetch, locked, using, [*held, *more])
+
+
+def _queues(using: str) -> bool:
+    return connections[using].vendor != "sqlite"  # where a writer has the whole database
 
 
 def create(actor: rows.Actor, *, model: type[Model], using: str, perform: Callable[[], R]) -> R:

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db import models
 
-from drf_concord.models import Lockable, Versioned, VersionedQuerySet
+from drf_concord.models import Lockable, LockableModel, Versioned, VersionedQuerySet
 
 
 class Root(Versioned):
@@ -150,3 +150,63 @@ class Chained(Base, Stamped):
     def save(self, *args: Any, **kwargs: Any) -> None:
         self.text = self.text.strip()
         super().save(*args, **kwargs)
+
+
+class Report(LockableModel):
+    """Locks itself by a column."""
+
+    title = models.CharField(max_length=40, default="")
+    sealed = models.BooleanField(default=False)
+    marks = models.JSONField(default=dict)
+
+    def is_locked(self) -> bool:
+        return self.sealed or bool(self.marks.get("sealed"))
+
+    def set_locked(self, value: bool) -> None:
+        self.sealed = value
+
+
+class Paragraph(LockableModel):
+    """Is locked with its report, and cannot be locked by itself."""
+
+    text = models.CharField(max_length=40, default="")
+    report = models.ForeignKey(Report, on_delete=models.CASCADE, related_name="paragraphs")
+
+    def is_locked(self) -> bool:
+        return self.report.is_locked()
+
+
+class Footnote(LockableModel):
+    """Two steps below what locks it."""
+
+    text = models.CharField(max_length=40, default="")
+    paragraph = models.ForeignKey(Paragraph, on_delete=models.CASCADE)
+
+    def is_locked(self) -> bool:
+        return self.paragraph.is_locked()
+
+
+class Contract(Versioned, LockableModel):
+    """Has a version, and locks itself by its state."""
+
+    text = models.CharField(max_length=40, default="")
+    state = models.CharField(max_length=10, default="draft")
+
+    def is_locked(self) -> bool:
+        return self.state == "signed"
+
+    def set_locked(self, value: bool) -> None:
+        self.state = "signed" if value else "draft"
+
+
+class Undefined(LockableModel):
+    """Says nothing of its locks."""
+
+    text = models.CharField(max_length=40, default="")
+
+
+class Post(models.Model):
+    """Knows nothing of locks: views decide."""
+
+    text = models.CharField(max_length=40, default="")
+    closed = models.BooleanField(default=False)

@@ -39,6 +39,8 @@ def explain(
     with view.reading():
         seen = view.get_object()
     if isinstance(error, ObjectLocked):
+        if not entry.lock.live(entry.now):
+            return  # a rule of the project's holds it, which says no more
         error.members.update(lock_members(entry, disclose=discloses(view, obj)))
     elif isinstance(error, VersionMismatch | AlreadyExists | PreconditionRequired):
         _explain_state(view, error, obj, seen, entry, conditions)

@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from django.core.exceptions import ImproperlyConfigured, ObjectDoesNotExist, PermissionDenied
+from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.db import DataError, router
 from django.db.models import Model
 from django.http import Http404, QueryDict
@@ -15,11 +15,12 @@ from rest_framework.exceptions import APIException, UnsupportedMediaType
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import clone_request
 
-from .. import locks, rows, writes
+from .. import rows, writes
 from ..conf import settings
+from ..lockable import rule_of
 from ..protocol.errors import Busy, ConcordError, MalformedPrecondition
 from ..protocol.preconditions import Current, Preconditions, Verdict, evaluate
-from . import conflicts, merge, responses, tags
+from . import conflicts, merge, plain, responses, tags
 from .addresses import Address, address_of
 from .exceptions import PROBLEM, APIConcordError
 
@@ -160,7 +161,7 @@ class GuardedMixin(ConditionalMixin):
         found = self.get_object()
         if found is seen:
             # A view that keeps its object would write the state from before the lock.
-            _reload(found, using)
+            plain.reload(found, using)
             self.check_object_permissions(self.request, found)
         if found.pk != seen.pk:
             raise _Moved
@@ -252,6 +253,7 @@ class GuardedMixin(ConditionalMixin):
                 refused=refused,
                 first=writes.parents(seen) if seen is not None else (),
                 wait=seen is not None,
+                locked=rule_of(self),
             )
         finally:
             self._alias, self._locked = before
@@ -273,16 +275,11 @@ class GuardedMixin(ConditionalMixin):
 
     def _read_body(self) -> APIException | None:
         """Read the body, never while a row is locked; what is wrong with it is said after the refusals."""
-        try:
-            self.request.data  # noqa: B018
-        except APIException as error:
-            return error
-        return None
+        return plain.read_body(self.request)
 
     def actor(self) -> rows.Actor:
         """Return who this request is to the locks."""
-        user = self.request.user if getattr(self.request.user, "is_authenticated", False) else None
-        return locks.actor_for(user, self.request.META.get("HTTP_LOCK_TOKEN"))
+        return plain.actor_of(self.request)
 
     @contextmanager
     def seen_as(self, method: str, action: str) -> Iterator[None]:
@@ -365,11 +362,3 @@ def _no_query() -> QueryDict:
 
 class _Moved(Exception):
     """The lookup leads to another row than the one that was locked."""
-
-
-def _reload(obj: Any, using: str) -> None:
-    try:
-        obj.refresh_from_db(using=using)
-    except ObjectDoesNotExist as error:
-        raise Http404 from error
-    obj._prefetched_objects_cache = {}

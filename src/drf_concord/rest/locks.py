@@ -24,6 +24,7 @@ from ..protocol.preconditions import Preconditions, Verdict, evaluate
 from . import tags
 from .conflicts import discloses, explain, lock_members
 from .guards import GuardedMixin
+from .lockable import lock_action, unlock_action
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from rest_framework.request import Request
 
-__all__ = ["LockList", "LockRateThrottle", "LockResourceMixin"]
+__all__ = ["LockList", "LockRateThrottle", "LockResourceMixin", "lock_action", "unlock_action"]
 
 LOCK_ACTIONS = {"lock_state", "lock_acquire", "lock_renew", "lock_release", "lock_break"}
 RENEW_MEMBERS, BREAK_MEMBERS = {"ttl", "to"}, {"period", "take", "reason"}

@@ -17,6 +17,13 @@ from ..protocol.errors import AlreadyExists, Conflict, VersionMismatch
 from ..protocol.preconditions import Verdict, evaluate
 from . import responses, tags
 from .guards import ConditionalMixin, GuardedMixin
+from .lockable import (
+    LockableDestroyModelMixin,
+    LockableMixin,
+    LockableUpdateModelMixin,
+    lock_action,
+    unlock_action,
+)
 from .merge import PREFERENCE
 
 if TYPE_CHECKING:
@@ -29,8 +36,13 @@ __all__ = [
     "DestroyModelMixin",
     "GuardedMixin",
     "ListModelMixin",
+    "LockableDestroyModelMixin",
+    "LockableMixin",
+    "LockableUpdateModelMixin",
     "RetrieveModelMixin",
     "UpdateModelMixin",
+    "lock_action",
+    "unlock_action",
 ]
 
 

@@ -1,0 +1,78 @@
+"""What a view and an admin say of locks: the rules of the model, or their own in the place of those."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.db import router
+
+from . import rows
+from .models import Lockable, LockableModel
+from .protocol.locks import refuses
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["LockableMixin", "by_lock_rows", "own_rule", "rule_of"]
+
+REMEDY = "{} has no rule for locks: define it here, or let the model inherit from LockableModel."
+
+
+class LockableMixin:
+    """Says whether an object is locked, and locks it, for a view or an admin.
+
+    Where a view or an admin defines the two methods they are asked in the place of the model's; ``save()``
+    and ``delete()`` of a ``LockableModel`` still ask the model's own.
+    """
+
+    def is_instance_locked(self, obj: Any) -> bool:
+        """Return whether an object is locked.
+
+        Raises:
+            NotImplementedError: neither this class nor the model says.
+        """
+        if isinstance(obj, LockableModel):
+            return obj.is_locked()
+        if isinstance(obj, Lockable):
+            return _refuses_update(obj)
+        raise NotImplementedError(REMEDY.format("is_instance_locked(obj)"))
+
+    def set_locked_status(self, obj: Any, lock: bool) -> None:
+        """Lock or unlock an object in memory; whoever calls this saves it.
+
+        Raises:
+            NotImplementedError: neither this class nor the model says how.
+        """
+        if not isinstance(obj, LockableModel):
+            raise NotImplementedError(REMEDY.format("set_locked_status(obj, lock)"))
+        obj.set_locked(lock)
+
+
+def _refuses_update(obj: Any) -> bool:
+    using = router.db_for_write(type(obj), instance=obj)
+    actor = rows.current_actor()
+    entry = rows.entered(type(obj), obj.pk, using) or rows.peek(type(obj), obj.pk, using=using, actor=actor)
+    actor = entry.actor
+    return refuses(
+        entry.lock, "update", actor.holder, actor.token_hash, entry.now, need_token=actor.need_token
+    )
+
+
+def own_rule(obj: Any) -> bool:
+    """Return what a ``LockableModel`` says of itself; other objects have no rule of their own."""
+    return isinstance(obj, LockableModel) and obj.is_locked()
+
+
+def by_lock_rows(asker: Any, obj: Any) -> bool:
+    """Return whether the locks of an object are ``Lock`` rows alone, as nobody defined another rule."""
+    defined = getattr(type(asker), "is_instance_locked", None)
+    own = defined is not None and defined is not LockableMixin.is_instance_locked
+    return not own and isinstance(obj, Lockable) and not isinstance(obj, LockableModel)
+
+
+def rule_of(asker: Any) -> Callable[[Any], bool]:
+    """Return the rule by which a view or an admin holds objects locked, beside their ``Lock`` rows."""
+    ask = getattr(asker, "is_instance_locked", None)
+    if ask is None:
+        return own_rule
+    return lambda obj: not by_lock_rows(asker, obj) and bool(ask(obj))
