@@ -7,6 +7,7 @@ from rest_framework import serializers
 from demo.machines.models import Instance
 from drf_concord.live import RealtimeMixin
 from drf_concord.rest import viewsets
+from drf_concord.rest.locks import StatesLockMixin
 
 __all__ = ["InstanceSerializer", "InstanceViewSet"]
 
@@ -19,9 +20,10 @@ class InstanceSerializer(serializers.ModelSerializer):
         fields = ["id", "uuid", "name", "state"]
 
 
-class InstanceViewSet(RealtimeMixin, viewsets.ModelViewSet):
-    """Instances, looked up by their uuid."""
+class InstanceViewSet(RealtimeMixin, StatesLockMixin, viewsets.ModelViewSet):
+    """Instances, looked up by their uuid; administrators lock them at ``states/lock``."""
 
     queryset = Instance.objects.all()
     serializer_class = InstanceSerializer
     lookup_field = "uuid"
+    state_field = "state"

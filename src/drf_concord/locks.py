@@ -24,7 +24,7 @@ from django.db.models import Q
 from django.dispatch import Signal
 from django.utils.crypto import salted_hmac
 
-from . import rows
+from . import former, rows
 from .attempts import run
 from .conf import settings
 from .lockable import LockableMixin
@@ -204,7 +204,9 @@ def _store(entry: rows.Entry, lock: Lock, signal: Signal | None) -> Lock:
     rows_of_locks = LockRow._base_manager.using(entry.using)
     if not rows_of_locks.filter(model=label, object_pk=pk).update(**values):
         rows_of_locks.create(model=label, object_pk=pk, **values)
-    entry.lock = lock
+    frozen, entry.lock = entry.lock.mode is Mode.FREEZE, lock
+    if frozen and lock.mode is not Mode.FREEZE:
+        former.restore(entry)
     if signal is not None:
         _announce(entry, lock, signal)
     return lock

@@ -213,6 +213,7 @@ class Lock(models.Model):
     renewed_at = models.BigIntegerField(_("renewed at"), default=0)
     expires_at = models.BigIntegerField(_("expires at"), null=True, blank=True)
     broken = models.BooleanField(_("broken"), default=False)
+    former = models.TextField(null=True, editable=False)  # noqa: DJ001
 
     class Meta:
         verbose_name = _("lock")
@@ -237,7 +238,7 @@ class Lock(models.Model):
         label, pk = entry.identity
         if entry.lock.mode is not None:
             live = cls._base_manager.using(entry.using).filter(model=label, object_pk=pk)
-            live.update(mode="", holder=None, client=None, token_hash=None, expires_at=None)
+            live.update(mode="", holder=None, client=None, token_hash=None, expires_at=None, former=None)
             entry.lock = rules.Lock(generation=entry.lock.generation)
 
 

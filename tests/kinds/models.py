@@ -210,3 +210,12 @@ class Post(models.Model):
 
     text = models.CharField(max_length=40, default="")
     closed = models.BooleanField(default=False)
+
+
+class Machine(Versioned):
+    """What operators lock for maintenance."""
+
+    uuid = models.UUIDField(unique=True, default=uuid.uuid4, editable=False)
+    name = models.CharField(max_length=40, default="")
+    state = models.CharField(max_length=10, default="active")
+    note = models.CharField(max_length=10, null=True, default=None)  # noqa: DJ001

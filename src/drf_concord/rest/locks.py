@@ -25,6 +25,7 @@ from . import tags
 from .conflicts import discloses, explain, lock_members
 from .guards import GuardedMixin
 from .lockable import lock_action, unlock_action
+from .states import StatesLockMixin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +33,14 @@ if TYPE_CHECKING:
 
     from rest_framework.request import Request
 
-__all__ = ["LockList", "LockRateThrottle", "LockResourceMixin", "lock_action", "unlock_action"]
+__all__ = [
+    "LockList",
+    "LockRateThrottle",
+    "LockResourceMixin",
+    "StatesLockMixin",
+    "lock_action",
+    "unlock_action",
+]
 
 LOCK_ACTIONS = {"lock_state", "lock_acquire", "lock_renew", "lock_release", "lock_break"}
 RENEW_MEMBERS, BREAK_MEMBERS = {"ttl", "to"}, {"period", "take", "reason"}

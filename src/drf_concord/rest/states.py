@@ -1,0 +1,147 @@
+"""The operators' lock: ``PUT .../states/lock`` and ``.../states/unlock``, for maintenance."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import router
+from rest_framework import status
+from rest_framework.decorators import action
+from rest_framework.exceptions import APIException, ValidationError
+from rest_framework.mixins import DestroyModelMixin
+from rest_framework.permissions import IsAdminUser
+from rest_framework.response import Response
+
+from .. import former, locks, rows, writes
+from ..protocol.claims import DELETE, Claim, Mode
+from ..protocol.errors import AlreadyLocked, Conflict, NotLocked
+from ..protocol.locks import State
+from . import plain
+from .guards import GuardedMixin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from rest_framework.request import Request
+
+__all__ = ["StatesLockMixin"]
+
+STATES_ACTIONS = {"states_lock", "states_unlock", "states_lock_anyway", "states_unlock_anyway"}
+OTHER_SLASH = "states/{}/?$|(?!)"
+"""Matches with and without a trailing slash, whatever the router puts behind it: that is never looked for."""
+
+
+class StatesLockMixin(GuardedMixin):
+    """Lets administrators lock objects for maintenance: while they are locked nobody deletes them.
+
+    ``PUT .../states/lock`` with ``{"lock": null}`` and ``PUT .../states/unlock`` with ``{"unlock": null}``,
+    with a trailing slash or without, answer 202.
+    """
+
+    states_permission_classes: Sequence[Any] = (IsAdminUser,)
+    """Who may lock and unlock; no other permission is asked."""
+    states_scope: str | tuple[str, ...] = DELETE
+    """The operations that a locked object refuses; ``"write"`` for all."""
+    state_field: str | None = None
+    """A field that says ``locked`` meanwhile, and what it said before afterwards."""
+
+    def can_lock(self, instance: Any) -> bool:
+        """Return whether an object is in a state in which it can be locked; a hook."""
+        return True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if getattr(cls, "perform_destroy", None) is DestroyModelMixin.perform_destroy:
+            raise ImproperlyConfigured(
+                f"{cls.__name__} names StatesLockMixin behind the class that deletes, which would not ask it:"
+                f" class {cls.__name__}(StatesLockMixin, ...)."
+            )
+
+    def get_permissions(self) -> list[Any]:
+        """Return the permissions, for these two actions their own."""
+        if self.action in STATES_ACTIONS:
+            return [permission() for permission in self.states_permission_classes]
+        return list(super().get_permissions())
+
+    @action(detail=True, methods=["put"], url_path="states/lock", url_name="states-lock")
+    def states_lock(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Lock the object for maintenance: 202, or 409 when it cannot be locked."""
+        return self._change_state("lock", self._freeze)
+
+    @action(detail=True, methods=["put"], url_path="states/unlock", url_name="states-unlock")
+    def states_unlock(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """End the maintenance: 202, or 409 when the object is not locked."""
+        return self._change_state("unlock", _release)
+
+    # A router adds its slash to every address, or to none.
+    @action(detail=True, methods=["put"], url_path=OTHER_SLASH.format("lock"), schema=None)
+    def states_lock_anyway(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Lock, at the address with the other slash."""
+        return self._change_state("lock", self._freeze)
+
+    @action(detail=True, methods=["put"], url_path=OTHER_SLASH.format("unlock"), schema=None)
+    def states_unlock_anyway(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Unlock, at the address with the other slash."""
+        return self._change_state("unlock", _release)
+
+    def perform_update(self, serializer: Any) -> None:
+        """Save, unless the object is locked; on REST framework's own viewsets this is where that is asked."""
+        self._ask_lock(serializer.instance, "update", super().perform_update, serializer)  # type: ignore[misc]
+
+    def perform_destroy(self, instance: Any) -> None:
+        """Delete, unless the object is locked."""
+        self._ask_lock(instance, "destroy", super().perform_destroy, instance)  # type: ignore[misc]
+
+    def _ask_lock(self, obj: Any, operation: str, write: Callable[[Any], None], what: Any) -> None:
+        using = router.db_for_write(type(obj), instance=obj)
+        if rows.entered(type(obj), obj.pk, using) is not None:
+            write(what)  # the gate has asked
+            return
+        with rows.enter(type(obj), obj.pk, using=using, actor=self.actor()) as entry:
+            rows.ask(entry, operation)
+            write(what)
+
+    def _freeze(self, entry: rows.Entry, obj: Any) -> None:
+        if entry.lock.state(entry.now) is State.FROZEN:
+            raise AlreadyLocked
+        if not self.can_lock(obj):
+            raise Conflict("The object is in a state in which it cannot be locked; nothing was changed.")
+        claim = Claim(holder=entry.actor.holder, mode=Mode.FREEZE, scope=self.states_scope)
+        locks.acquire(entry, claim)
+        if self.state_field is not None:
+            former.keep(entry, obj, self.state_field)
+
+    def _change_state(self, member: str, change: Callable[[rows.Entry, Any], None]) -> Response:
+        def attempt() -> None:
+            seen = self.get_object()
+            _check_body(plain.read_body(self.request), self.request, member)
+            using = self._alias = router.db_for_write(type(seen), instance=seen)
+            first = writes.parents(seen, using)
+
+            def once() -> None:
+                with rows.enter(type(seen), seen.pk, using=using, actor=self.actor(), first=first) as entry:
+                    change(entry, self._again(seen, using))
+
+            try:
+                writes.run(once, using=using, conditional=False)
+            finally:
+                self._alias = None
+
+        self._while_it_moves(attempt)
+        return Response(status=status.HTTP_202_ACCEPTED)
+
+
+def _release(entry: rows.Entry, obj: Any) -> None:
+    if entry.lock.state(entry.now) is not State.FROZEN:
+        raise NotLocked("The object is not locked; nothing was changed.")
+    locks.release(entry, privileged=True)
+
+
+def _check_body(unreadable: APIException | None, request: Request, member: str) -> None:
+    if unreadable is not None:
+        raise unreadable
+    data = request.data
+    if hasattr(data, "items") and all(item == (member, None) for item in data.items()):
+        return
+    raise ValidationError({"detail": f'Send {{"{member}": null}}, or nothing.'})

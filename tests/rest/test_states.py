@@ -1,0 +1,334 @@
+"""The operators' lock: every row of its table, at every address, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.urls import include, path
+from rest_framework import permissions, viewsets
+from rest_framework.routers import DefaultRouter, SimpleRouter
+from rest_framework.test import APIClient
+
+from drf_concord import former, locks, rows
+from drf_concord.models import Lock
+from drf_concord.protocol.claims import Claim
+from drf_concord.rest import viewsets as ours
+from drf_concord.rest.locks import StatesLockMixin
+from tests.app.views import serializer_for
+from tests.kinds.models import Machine
+
+from .conftest import AtTheGate, client_of
+
+pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
+
+
+class Base(StatesLockMixin):
+    queryset = Machine.objects.all()
+    serializer_class = serializer_for(Machine, ["uuid", "name", "state"])
+    lookup_field = "uuid"
+    state_field = "state"
+
+    def can_lock(self, instance: Any) -> bool:
+        return bool(instance.state != "broken")
+
+
+class MachineViewSet(Base, ours.ModelViewSet):
+    pass
+
+
+class PlainViewSet(Base, viewsets.ModelViewSet):
+    """REST framework's own writes."""
+
+
+class WideViewSet(Base, ours.ModelViewSet):
+    states_scope = "write"
+
+
+class WidePlainViewSet(Base, viewsets.ModelViewSet):
+    states_scope = "write"
+
+
+class StatelessViewSet(Base, ours.ModelViewSet):
+    state_field = None
+
+
+class Refusing(permissions.BasePermission):
+    def has_permission(self, request: Any, view: Any) -> bool:
+        return False
+
+
+class ClosedViewSet(Base, ours.ModelViewSet):
+    """Whatever else is demanded, operators lock."""
+
+    permission_classes = [Refusing]
+
+
+class OpenViewSet(Base, ours.ModelViewSet):
+    states_permission_classes = (permissions.IsAuthenticated,)
+
+
+def routed(router: Any) -> Any:
+    for name, view in {
+        "machines": MachineViewSet,
+        "plain": PlainViewSet,
+        "wide": WideViewSet,
+        "wideplain": WidePlainViewSet,
+        "stateless": StatelessViewSet,
+        "closed": ClosedViewSet,
+        "open": OpenViewSet,
+    }.items():
+        router.register(name, view, basename=name)
+    return include(router.urls)
+
+
+class Tolerant(SimpleRouter):
+    def __init__(self) -> None:
+        super().__init__()
+        self.trailing_slash = "/?"
+
+
+urlpatterns = [
+    path("", routed(SimpleRouter())),
+    path("bare/", routed(SimpleRouter(trailing_slash=False))),
+    path("default/", routed(DefaultRouter())),
+    path("tolerant/", routed(Tolerant())),
+]
+
+
+@pytest.fixture
+def machine(db: None) -> Machine:
+    return Machine.objects.create(name="m1", state="active")
+
+
+def put(client: APIClient, machine: Any, name: str, data: Any = None, where: str = "machines") -> Any:
+    return client.put(f"/{where}/{machine.uuid}/states/{name}", data, format="json")
+
+
+def state(machine: Machine) -> str:
+    return Machine.objects.get(pk=machine.pk).state
+
+
+# ------------------------------------------------------------------------------- what succeeds
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+@pytest.mark.parametrize("habit", ["", "bare/", "default/", "tolerant/"])
+def test_both_addresses_answer_under_every_router(
+    as_boss: APIClient, machine: Machine, habit: str, slash: str
+) -> None:
+    address = f"/{habit}machines/{machine.uuid}/states/"
+    locked = as_boss.put(f"{address}lock{slash}", {"lock": None}, format="json")
+    assert (locked.status_code, locked.content) == (202, b"")
+    assert state(machine) == "locked"
+    freed = as_boss.put(f"{address}unlock{slash}", {"unlock": None}, format="json")
+    assert (freed.status_code, freed.content) == (202, b"")
+    assert state(machine) == "active"
+
+
+def test_the_body_may_be_empty(as_boss: APIClient, machine: Machine) -> None:
+    assert as_boss.put(f"/machines/{machine.uuid}/states/lock").status_code == 202
+    assert put(as_boss, machine, "unlock", {}).status_code == 202
+
+
+def test_no_slash_is_not_any_address(as_boss: APIClient, machine: Machine) -> None:
+    for end in ("lock//", "lock/x", "locked", "unlock//"):
+        assert as_boss.put(f"/machines/{machine.uuid}/states/{end}").status_code == 404
+
+
+# -------------------------------------------------------------------------------- what is refused
+
+
+@pytest.mark.parametrize("name", ["lock", "unlock"])
+def test_who_is_no_administrator_is_refused(
+    api: APIClient, as_ada: APIClient, machine: Machine, name: str
+) -> None:
+    if name == "unlock":
+        locks.freeze(machine)
+    for client in (api, as_ada):
+        for slash in ("", "/"):
+            assert put(client, machine, name + slash).status_code == 403
+        assert client.put(f"/machines/{uuid.uuid4()}/states/{name}").status_code == 403
+    assert Lock.objects.filter(mode="freeze").exists() == (name == "unlock")
+
+
+@pytest.mark.parametrize("name", ["lock", "unlock"])
+def test_what_is_not_there_is_not_found(as_boss: APIClient, machine: Machine, name: str) -> None:
+    assert as_boss.put(f"/machines/{uuid.uuid4()}/states/{name}").status_code == 404
+    assert as_boss.put(f"/machines/nonsense/states/{name}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "data",
+    [{"unlock": None}, {"lock": True}, {"lock": None, "x": 1}, [], ["lock"], "lock", '{"lock"'],
+)
+def test_another_body_is_refused(as_boss: APIClient, machine: Machine, data: Any) -> None:
+    text = data if isinstance(data, str) and data.startswith("{") else json.dumps(data)
+    address = f"/machines/{machine.uuid}/states/lock"
+    refused = as_boss.put(address, text, content_type="application/json")
+    assert refused.status_code == 400
+    assert not Lock.objects.exists()
+
+
+def test_what_is_locked_is_not_locked_again_and_what_is_not_is_not_unlocked(
+    as_boss: APIClient, machine: Machine
+) -> None:
+    refused = put(as_boss, machine, "unlock")
+    assert (refused.status_code, refused.json()["code"]) == (409, "object_not_locked")
+    assert put(as_boss, machine, "lock").status_code == 202
+    refused = put(as_boss, machine, "lock")
+    assert (refused.status_code, refused.json()["code"]) == (409, "object_already_locked")
+    assert put(as_boss, machine, "unlock").status_code == 202
+    assert put(as_boss, machine, "unlock").status_code == 409
+    assert state(machine) == "active"
+
+
+def test_a_state_that_cannot_be_locked_is_a_conflict(as_boss: APIClient, machine: Machine) -> None:
+    Machine.objects.update(state="broken")
+    refused = put(as_boss, machine, "lock")
+    assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
+    assert state(machine) == "broken"
+    assert not Lock.objects.exists()
+
+
+def test_the_state_is_asked_on_the_locked_row(
+    as_boss: APIClient, machine: Machine, at_the_gate: AtTheGate
+) -> None:
+    at_the_gate(lambda: Machine.objects.update(state="broken"))
+    assert put(as_boss, machine, "lock").status_code == 409
+
+
+@pytest.mark.parametrize("name", ["lock", "unlock"])
+def test_only_put_is_answered(as_boss: APIClient, machine: Machine, name: str) -> None:
+    for method in (as_boss.get, as_boss.post, as_boss.patch, as_boss.delete):
+        for slash in ("", "/"):
+            assert method(f"/machines/{machine.uuid}/states/{name}{slash}").status_code == 405
+
+
+def test_no_further_permission_is_asked(as_boss: APIClient, machine: Machine) -> None:
+    staff = client_of(type(as_boss.handler._force_user)(pk=99, username="op", is_staff=True))
+    for where in ("closed", "machines"):
+        assert put(staff, machine, "lock", where=where).status_code == 202
+        assert put(staff, machine, "unlock/", where=where).status_code == 202
+    assert staff.get(f"/closed/{machine.uuid}/").status_code == 403
+
+
+def test_a_view_may_let_others_lock(as_ada: APIClient, machine: Machine) -> None:
+    assert put(as_ada, machine, "lock", where="open").status_code == 202
+
+
+# ---------------------------------------------------------------------------------- while it lasts
+
+
+@pytest.mark.parametrize("where", ["machines", "plain"])
+def test_nobody_deletes_what_is_locked_and_the_rest_goes_on(
+    api: APIClient, as_boss: APIClient, machine: Machine, where: str
+) -> None:
+    address = f"/{where}/{machine.uuid}/"
+    assert put(as_boss, machine, "lock", where=where).status_code == 202
+    for client in (api, as_boss):
+        refused = client.delete(address)
+        assert (refused.status_code, refused.json()["code"]) == (409, "object_locked")
+    assert as_boss.patch(address, {"name": "m2"}, format="json").status_code == 200
+    assert put(as_boss, machine, "unlock", where=where).status_code == 202
+    assert as_boss.delete(address).status_code == 204
+    assert not Machine.objects.exists()
+
+
+@pytest.mark.parametrize("where", ["wide", "wideplain"])
+def test_a_view_may_widen_the_scope(as_boss: APIClient, machine: Machine, where: str) -> None:
+    assert put(as_boss, machine, "lock", where=where).status_code == 202
+    assert state(machine) == "locked"
+    for method in (as_boss.patch, as_boss.delete):
+        assert method(f"/{where}/{machine.uuid}/", {"name": "m2"}, format="json").status_code == 409
+    assert put(as_boss, machine, "unlock", where=where).status_code == 202
+    assert (state(machine), Machine.objects.get().name) == ("active", "m1")
+
+
+def test_the_version_moves_with_the_state(as_boss: APIClient, machine: Machine) -> None:
+    versions = [machine.version]
+    for name in ("lock", "unlock"):
+        put(as_boss, machine, name)
+        versions.append(Machine.objects.get().version)
+    assert versions == sorted(set(versions))
+
+
+def test_without_a_state_field_the_object_stays_as_it_is(as_boss: APIClient, machine: Machine) -> None:
+    assert put(as_boss, machine, "lock", where="stateless").status_code == 202
+    assert (state(machine), Machine.objects.get().version) == ("active", machine.version)
+    assert as_boss.delete(f"/stateless/{machine.uuid}/").status_code == 409
+    assert put(as_boss, machine, "unlock", where="stateless").status_code == 202
+
+
+def test_a_state_that_was_set_meanwhile_stays(as_boss: APIClient, machine: Machine) -> None:
+    put(as_boss, machine, "lock")
+    as_boss.patch(f"/machines/{machine.uuid}/", {"state": "stopped"}, format="json")
+    put(as_boss, machine, "unlock")
+    assert state(machine) == "stopped"
+    assert Lock.objects.get().former is None
+
+
+def test_whoever_ends_the_lock_the_state_comes_back(as_boss: APIClient, machine: Machine) -> None:
+    put(as_boss, machine, "lock")
+    locks.release_lock(machine)
+    assert state(machine) == "active"
+    put(as_boss, machine, "lock")
+    assert as_boss.delete(f"/machines/{machine.uuid}/lock/").status_code == 204
+    assert state(machine) == "active"
+    put(as_boss, machine, "lock")
+    assert as_boss.post(f"/machines/{machine.uuid}/lock/break/").status_code == 202
+    assert state(machine) == "active"
+
+
+def test_a_row_that_is_gone_when_its_lock_ends_is_no_error(as_boss: APIClient, machine: Machine) -> None:
+    put(as_boss, machine, "lock")
+    Machine.objects.all().delete()
+    with rows.enter(Machine, machine.pk, using="default") as entry:
+        locks.release(entry, privileged=True)
+    assert Lock.objects.get().former is None
+
+
+def test_an_empty_state_comes_back_empty(as_boss: APIClient, machine: Machine) -> None:
+    with rows.enter(Machine, machine.pk, using="default") as entry:
+        locks.acquire(entry, Claim(holder=None))
+        former.keep(entry, machine, "note")
+    assert Machine.objects.get().note == "locked"
+    locks.freeze(machine)
+    locks.release_lock(machine)
+    assert Machine.objects.get().note is None
+
+
+# ----------------------------------------------------------------------------- over somebody's hold
+
+
+def test_it_overrides_a_hold_whose_holder_is_told(
+    as_boss: APIClient, as_ada: APIClient, machine: Machine
+) -> None:
+    held = as_ada.post(f"/machines/{machine.uuid}/lock/", {"ttl": 60}, format="json")
+    broken: list[Any] = []
+    locks.lock_broken.connect(lambda **kwargs: broken.append(kwargs["lock"]), weak=False, dispatch_uid="t")
+    try:
+        from django.test import TestCase
+
+        with TestCase.captureOnCommitCallbacks(execute=True):
+            assert put(as_boss, machine, "lock").status_code == 202
+    finally:
+        locks.lock_broken.disconnect(dispatch_uid="t")
+    assert [lock.mode for lock in broken] == ["freeze"]
+    address = f"/machines/{machine.uuid}/"
+    token = {"Lock-Token": held["Lock-Token"]}
+    lost = as_ada.patch(address, {"name": "x"}, format="json", headers=token)
+    assert (lost.status_code, lost.json()["code"]) == (412, "lock_lost")
+    renewed = as_ada.patch(f"{address}lock/", {"ttl": 60}, format="json", headers=token)
+    assert (renewed.status_code, renewed.json()["code"]) == (412, "lock_lost")
+
+
+# ------------------------------------------------------------------------------------- its place
+
+
+def test_behind_a_class_that_would_not_ask_it_is_refused() -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"class Wrong\(StatesLockMixin"):
+        type("Wrong", (viewsets.ModelViewSet, StatesLockMixin), {})
