@@ -16,6 +16,7 @@ from .attempts import run
 from .lockable import own_rule
 from .models import Lock, LockableModel, Versioned, parents
 from .protocol.errors import AlreadyExists, ConcordError, ObjectLocked, PreconditionRequired, VersionMismatch
+from .protocol.etags import TagList
 from .protocol.preconditions import Current, Preconditions, Verdict, evaluate
 from .pruning import after_write
 from .triggers import verify_once
@@ -27,12 +28,26 @@ if TYPE_CHECKING:
 
     from django.db.models import Model
 
-__all__ = ["RULED", "UNCONDITIONAL", "Intent", "check", "create", "parents", "run", "settle", "write"]
+__all__ = [
+    "NOTHING",
+    "RULED",
+    "UNCONDITIONAL",
+    "Intent",
+    "check",
+    "create",
+    "parents",
+    "run",
+    "settle",
+    "write",
+]
 
 T = TypeVar("T", bound="Model")
 R = TypeVar("R")
 
 UNCONDITIONAL = Preconditions()
+NOTHING = TagList()
+"""The ``If-Match`` of a write that has to say what it is based on and does not: no state matches it."""
+UNSTATED = "This change must say what it is based on; repeat it with the ETag you read in If-Match."
 RULED = {"update", "partial_update", "destroy"}  # an action of the project's own may be what unlocks
 
 
@@ -73,7 +88,7 @@ def check(intent: Intent, entry: rows.Entry, current: Current | None, locked: bo
     if verdict is Verdict.REQUIRED:
         raise PreconditionRequired
     if verdict is Verdict.MISMATCH:
-        raise VersionMismatch
+        raise VersionMismatch(UNSTATED if intent.preconditions.if_match == NOTHING else None)
     if verdict is Verdict.EXISTS:
         raise AlreadyExists
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from .. import writes
+from .control import control
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,8 +14,9 @@ if TYPE_CHECKING:
     from rest_framework.request import Request
     from rest_framework.response import Response
 
-__all__ = ["guarded"]
+__all__ = ["guarded", "optimistic_concurrency_control"]
 
+View = TypeVar("View", bound="type[Any]")
 Action = TypeVar("Action", bound="Callable[..., Any]")
 
 
@@ -46,3 +48,40 @@ def guarded(method: Action) -> Action:
         return response
 
     return action  # type: ignore[return-value]
+
+
+@overload
+def optimistic_concurrency_control(compute_etag: View) -> View: ...
+
+
+@overload
+def optimistic_concurrency_control(
+    compute_etag: Callable[[Any], object] | None = None, *, missing: int = 412
+) -> Callable[[View], View]: ...
+
+
+def optimistic_concurrency_control(compute_etag: Any = None, *, missing: int = 412) -> Any:
+    """Let a view answer with a tag of its object, and do writes only if they send back the current one.
+
+    Stands over a class-based view that has ``get_object()``: a generic view, a viewset, one of ours.
+
+        @optimistic_concurrency_control(lambda view: sha256(view.get_object().text.encode()).hexdigest())
+        class DocumentView(generics.RetrieveAPIView, generics.UpdateAPIView):
+
+    Args:
+        compute_etag: gets the view and returns the text of the tag; without it, the version of the object
+            where it has one, else a digest of what a GET shows.
+        missing: the status of a PUT, PATCH or DELETE without ``If-Match``: 412, or the stricter 428.
+
+    Raises:
+        ImproperlyConfigured: the view has no ``get_object()``.
+    """
+    if isinstance(compute_etag, type):
+        control(compute_etag, None, missing)
+        return compute_etag
+
+    def decorate(view: View) -> View:
+        control(view, compute_etag, missing)
+        return view
+
+    return decorate

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 else:
     _View = object
 
-__all__ = ["ConditionalMixin", "GuardedMixin"]
+__all__ = ["ConditionalMixin", "GuardedMixin", "in_meta"]
 
 SAFE = {"GET", "HEAD", "OPTIONS", "TRACE"}
 DENIALS = (APIException, PermissionDenied, Http404)  # all that a permission class may raise
@@ -107,7 +107,7 @@ class ConditionalMixin(_View):
         meta = self.request.META
         if not any(name in meta for name in CONDITIONAL):
             return writes.UNCONDITIONAL
-        return Preconditions.parse(lambda name: meta.get(_in_meta(name)))
+        return Preconditions.parse(lambda name: meta.get(in_meta(name)))
 
 
 class GuardedMixin(ConditionalMixin):
@@ -351,7 +351,8 @@ class GuardedMixin(ConditionalMixin):
         return response
 
 
-def _in_meta(header: str) -> str:
+def in_meta(header: str) -> str:
+    """Return the name of a header in ``request.META``."""
     return "HTTP_" + header.upper().replace("-", "_")
 
 

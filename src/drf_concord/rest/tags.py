@@ -39,6 +39,7 @@ __all__ = [
     "flat_variant",
     "redefines",
     "source_of",
+    "text_of",
     "with_version",
 ]
 
@@ -106,7 +107,7 @@ def source_of(view: Any, obj: Model) -> Source:
         return Source(encode_version(version), -(-version // 1_000_000), last_modified(version, now))
     if kind == "content":
         return Source(content_digest(view, obj), None, None)
-    return Source(_callable_text(kind(view, obj)), None, None)
+    return Source(text_of(kind(view, obj)), None, None)
 
 
 def declared(view: Any) -> Any:
@@ -124,7 +125,8 @@ def _written(kind: Any) -> Any:
     return kind.__func__ if isinstance(kind, staticmethod) else kind
 
 
-def _callable_text(value: object) -> str:
+def text_of(value: object) -> str:
+    """Return the text of a tag that a project's function computed, or a digest of it."""
     text = str(value)
     try:
         EntityTag(text)

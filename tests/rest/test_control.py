@@ -1,0 +1,389 @@
+"""Optimistic concurrency by decoration, on every kind of view."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.http import Http404
+from django.urls import include, path
+from rest_framework import generics, permissions, viewsets
+from rest_framework.decorators import action
+from rest_framework.response import Response
+from rest_framework.routers import SimpleRouter
+from rest_framework.test import APIClient
+from rest_framework.views import APIView
+
+from drf_concord import locks
+from drf_concord.rest import mixins as concord
+from drf_concord.rest import viewsets as ours
+from drf_concord.rest.decorators import optimistic_concurrency_control
+from tests.app.models import Bare, Item
+from tests.app.views import serializer_for
+from tests.kinds.models import Report
+
+from .conftest import AtTheGate
+
+pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
+
+Serializer = serializer_for(Bare)
+
+
+def text_hash(view: Any) -> str:
+    return sha256(view.get_object().text.encode()).hexdigest()
+
+
+class Denying(permissions.BasePermission):
+    def has_object_permission(self, request: Any, view: Any, obj: Any) -> bool:
+        return bool(obj.text != "secret")
+
+
+@optimistic_concurrency_control(text_hash)
+class GenericView(generics.RetrieveAPIView, generics.UpdateAPIView, generics.DestroyAPIView):
+    queryset = Bare.objects.all()
+    serializer_class = Serializer
+    permission_classes = [Denying]
+
+
+@optimistic_concurrency_control(text_hash)
+class PlainViewSet(viewsets.ModelViewSet):
+    queryset = Bare.objects.all()
+    serializer_class = Serializer
+
+    @action(methods=["PUT"], detail=True)
+    def shout(self, request: Any, pk: Any = None) -> Response:
+        obj = self.get_object()
+        obj.text = obj.text.upper()
+        obj.save()
+        return Response({})
+
+
+@optimistic_concurrency_control(text_hash)
+class OurViewSet(ours.ModelViewSet):
+    queryset = Bare.objects.all()
+    serializer_class = Serializer
+
+
+@optimistic_concurrency_control(text_hash)
+class HandMadeView(APIView):
+    """Finds its object by no address, and writes by hand."""
+
+    def get_object(self) -> Bare:
+        found = Bare.objects.first()
+        if found is None:
+            raise Http404
+        return found
+
+    def get(self, request: Any, pk: Any = None) -> Response:
+        return Response(Serializer(self.get_object()).data)
+
+    def put(self, request: Any, pk: Any = None) -> Response:
+        obj = self.get_object()
+        obj.text = request.data["text"]
+        obj.save()
+        return Response(Serializer(obj).data)
+
+    patch = put
+
+    def delete(self, request: Any, pk: Any = None) -> Response:
+        self.get_object().delete()
+        return Response(status=204)
+
+
+@optimistic_concurrency_control(text_hash, missing=428)
+class StrictView(GenericView):
+    pass
+
+
+@optimistic_concurrency_control(missing=428)
+class StrictOurViewSet(ours.ModelViewSet):
+    queryset = Bare.objects.all()
+    serializer_class = Serializer
+
+
+@optimistic_concurrency_control
+class BareView(generics.RetrieveUpdateDestroyAPIView):
+    queryset = Bare.objects.all()
+    serializer_class = Serializer
+
+
+@optimistic_concurrency_control
+class VersionedView(generics.RetrieveUpdateAPIView):
+    queryset = Item.objects.all()
+    serializer_class = serializer_for(Item, ["id", "text"])
+
+
+@optimistic_concurrency_control
+class WritingOtherwiseViewSet(viewsets.ModelViewSet):
+    """Shows on GET what a write does not take."""
+
+    queryset = Bare.objects.all()
+
+    def get_serializer_class(self) -> Any:
+        return Serializer if self.action == "retrieve" else serializer_for(Bare, ["text"])
+
+
+@optimistic_concurrency_control(lambda view: view.get_object().title)
+class LockedView(concord.LockableUpdateModelMixin, generics.RetrieveUpdateAPIView):
+    queryset = Report.objects.all()
+    serializer_class = serializer_for(Report, ["id", "title"])
+
+
+@optimistic_concurrency_control(text_hash)
+class VisibleView(generics.RetrieveUpdateAPIView):
+    queryset = Bare.objects.exclude(text="hidden")
+    serializer_class = Serializer
+
+
+router = SimpleRouter()
+router.register("plain", PlainViewSet, basename="plain")
+router.register("ours", OurViewSet, basename="ours")
+router.register("strictours", StrictOurViewSet, basename="strictours")
+router.register("otherwise", WritingOtherwiseViewSet, basename="otherwise")
+urlpatterns = [
+    path("generic/<int:pk>/", GenericView.as_view()),
+    path("hand/<int:pk>/", HandMadeView.as_view()),
+    path("strict/<int:pk>/", StrictView.as_view()),
+    path("bare/<int:pk>/", BareView.as_view()),
+    path("versioned/<int:pk>/", VersionedView.as_view()),
+    path("locked/<int:pk>/", LockedView.as_view()),
+    path("visible/<int:pk>/", VisibleView.as_view()),
+    path("", include(router.urls)),
+]
+
+EVERY = ["generic", "plain", "ours", "hand", "bare"]
+
+
+def made(text: str = "old") -> Bare:
+    return Bare.objects.create(text=text)
+
+
+def token(text: str) -> str:
+    return sha256(text.encode()).hexdigest()
+
+
+# ------------------------------------------------------------------------------- what succeeds
+
+
+@pytest.mark.parametrize("where", [*EVERY, "strict"])
+@pytest.mark.parametrize("method", ["put", "patch"])
+def test_a_tag_that_is_sent_back_writes_and_the_answer_has_the_new_one(
+    api: APIClient, where: str, method: str
+) -> None:
+    address = f"/{where}/{made().pk}/"
+    tag = api.get(address)["ETag"]
+    write = getattr(api, method)
+    first = write(address, {"text": "new"}, format="json", headers={"If-Match": tag})
+    assert (first.status_code, first.json()["text"]) == (200, "new")
+    assert first["ETag"] == api.get(address)["ETag"] != tag
+    late = write(address, {"text": "late"}, format="json", headers={"If-Match": tag})
+    assert (late.status_code, late.json()["code"]) == (412, "version_mismatch")
+    again = write(address, {"text": "newer"}, format="json", headers={"If-Match": first["ETag"]})
+    assert again.status_code == 200
+    assert Bare.objects.get().text == "newer"
+
+
+@pytest.mark.parametrize("where", ["generic", "plain", "ours", "hand"])
+def test_the_tag_is_the_text_that_was_computed(api: APIClient, where: str) -> None:
+    address = f"/{where}/{made().pk}/"
+    assert api.get(address)["ETag"] == f'"{token("old")}"'
+    if where != "hand":
+        assert api.head(address)["ETag"] == f'"{token("old")}"'
+
+
+@pytest.mark.parametrize("where", EVERY)
+def test_a_delete_is_guarded_too(api: APIClient, where: str) -> None:
+    address = f"/{where}/{made().pk}/"
+    assert api.delete(address, headers={"If-Match": '"x"'}).status_code == 412
+    tag = api.get(address)["ETag"]
+    gone = api.delete(address, headers={"If-Match": tag})
+    assert (gone.status_code, gone.has_header("ETag")) == (204, False)
+    assert not Bare.objects.exists()
+
+
+@pytest.mark.parametrize("where", EVERY)
+def test_a_get_with_the_current_tag_is_not_modified(api: APIClient, where: str) -> None:
+    address = f"/{where}/{made().pk}/"
+    tag = api.get(address)["ETag"]
+    same = api.get(address, headers={"If-None-Match": tag})
+    assert (same.status_code, same.content, same["ETag"]) == (304, b"", tag)
+    assert api.get(address, headers={"If-Match": '"x"'}).status_code == 412
+    Bare.objects.update(text="new")
+    assert api.get(address, headers={"If-None-Match": tag}).status_code == 200
+
+
+# -------------------------------------------------------------------------------- what is refused
+
+
+@pytest.mark.parametrize("where", EVERY)
+@pytest.mark.parametrize("method", ["put", "patch", "delete"])
+def test_a_missing_tag_is_a_failed_one_and_changes_nothing(api: APIClient, where: str, method: str) -> None:
+    refused = getattr(api, method)(f"/{where}/{made().pk}/", {"text": "new"}, format="json")
+    assert (refused.status_code, refused.json()["code"]) == (412, "version_mismatch")
+    assert "If-Match" in refused.json()["detail"]
+    assert Bare.objects.get().text == "old"
+
+
+@pytest.mark.parametrize("where", ["strict", "strictours"])
+@pytest.mark.parametrize("method", ["put", "patch", "delete"])
+def test_a_missing_tag_may_be_428(api: APIClient, where: str, method: str) -> None:
+    refused = getattr(api, method)(f"/{where}/{made().pk}/", {"text": "new"}, format="json")
+    assert (refused.status_code, refused.json()["code"]) == (428, "precondition_required")
+    assert Bare.objects.get().text == "old"
+
+
+@pytest.mark.parametrize("where", ["generic", "plain", "ours", "hand"])
+def test_a_token_without_quotes_is_understood(api: APIClient, where: str) -> None:
+    address = f"/{where}/{made().pk}/"
+    for bare in (token("other"), "a,b", "with spaces", "W/x"):
+        refused = api.put(address, {"text": "new"}, format="json", headers={"If-Match": bare})
+        assert refused.status_code == 412
+    done = api.put(address, {"text": "new"}, format="json", headers={"If-Match": token("old")})
+    assert done.status_code == 200
+
+
+@pytest.mark.parametrize("where", ["generic", "plain", "ours", "hand"])
+@pytest.mark.parametrize("header", ['"a" "b"', '"open', "", '"a", *', "x" * 9000])
+def test_what_cannot_be_read_writes_nothing(api: APIClient, where: str, header: str) -> None:
+    address = f"/{where}/{made().pk}/"
+    refused = api.put(address, {"text": "new"}, format="json", headers={"If-Match": header})
+    assert refused.status_code in {400, 412}
+    assert refused.status_code == 400 or header.startswith("x")
+    assert Bare.objects.get().text == "old"
+
+
+def test_any_state_will_do_with_a_star(api: APIClient) -> None:
+    done = api.put(f"/generic/{made().pk}/", {"text": "new"}, format="json", headers={"If-Match": "*"})
+    assert done.status_code == 200
+
+
+def test_who_may_not_see_the_object_learns_nothing(api: APIClient) -> None:
+    address = f"/generic/{made('secret').pk}/"
+    for header in ({}, {"If-Match": '"x"'}, {"If-Match": '"'}, {"If-Match": token("secret")}):
+        assert api.put(address, {"text": "new"}, format="json", headers=header).status_code == 403
+        assert api.put("/generic/0/", {"text": "new"}, format="json", headers=header).status_code == 404
+
+
+def test_a_wrong_body_is_said_after_the_tag(api: APIClient) -> None:
+    address = f"/generic/{made().pk}/"
+    wrong = {"data": "{", "content_type": "application/json"}
+    assert api.put(address, **wrong).status_code == 412
+    assert api.put(address, **wrong, headers={"If-Match": token("old")}).status_code == 400
+    assert api.put(address, {"text": "x" * 41}, headers={"If-Match": token("old")}).status_code == 400
+    assert Bare.objects.get().text == "old"
+
+
+# --------------------------------------------------------------------------------- one guarded step
+
+
+@pytest.mark.parametrize("where", EVERY)
+@pytest.mark.parametrize("method", ["put", "delete"])
+def test_what_changes_on_the_way_to_the_gate_counts(
+    api: APIClient, at_the_gate: AtTheGate, where: str, method: str
+) -> None:
+    address = f"/{where}/{made().pk}/"
+    tag = api.get(address)["ETag"]
+    at_the_gate(lambda: Bare.objects.update(text="theirs"))
+    late = getattr(api, method)(address, {"text": "mine"}, format="json", headers={"If-Match": tag})
+    assert late.status_code == 412
+    assert Bare.objects.get().text == "theirs"
+
+
+def test_a_tag_and_its_body_are_of_one_state(api: APIClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever changes the object between the two makes the next write fail, and not lose his work."""
+    bare = made()
+    real = GenericView.retrieve
+
+    def retrieve(self: Any, *args: Any, **kwargs: Any) -> Any:
+        Bare.objects.update(text="theirs")
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(GenericView, "retrieve", retrieve)
+    seen = api.get(f"/generic/{bare.pk}/")
+    assert (seen.json()["text"], seen["ETag"]) == ("old", f'"{token("old")}"')
+    late = api.put(
+        f"/generic/{bare.pk}/", {"text": "mine"}, format="json", headers={"If-Match": seen["ETag"]}
+    )
+    assert late.status_code == 412
+
+
+def test_what_left_the_callers_sight_has_no_new_tag(api: APIClient) -> None:
+    address = f"/visible/{made().pk}/"
+    done = api.patch(address, {"text": "hidden"}, format="json", headers={"If-Match": token("old")})
+    assert (done.status_code, done.has_header("ETag")) == (200, False)
+    assert Bare.objects.get().text == "hidden"
+
+
+# ------------------------------------------------------------------------------ beside other things
+
+
+def test_lists_creation_and_own_actions_stay_as_they_are(api: APIClient) -> None:
+    for where in ("plain", "ours"):
+        created = api.post(f"/{where}/", {"text": "old"}, format="json")
+        assert created.status_code == 201
+        assert api.get(f"/{where}/").status_code == 200
+    pk = created.json()["id"]
+    assert api.put(f"/plain/{pk}/shout/").status_code == 200
+    assert api.put(f"/plain/{pk}/shout/", headers={"If-Match": token("old")}).status_code == 412
+    assert api.put(f"/plain/{pk}/shout/", headers={"If-Match": token("OLD")}).status_code == 200
+    assert api.options(f"/plain/{pk}/").status_code == 200
+
+
+def test_the_lock_of_a_view_of_ours_needs_no_tag(as_ada: APIClient) -> None:
+    address = f"/ours/{made().pk}/lock/"
+    assert as_ada.post(address).status_code == 201
+    assert as_ada.patch(address, {"ttl": 60}, format="json").status_code == 200
+    assert as_ada.delete(address).status_code == 204
+
+
+def test_the_default_is_the_version(api: APIClient) -> None:
+    item = Item.objects.create(text="old")
+    address = f"/versioned/{item.pk}/"
+    tag = api.get(address)["ETag"]
+    Item.objects.update(hidden="x")
+    late = api.patch(address, {"text": "new"}, format="json", headers={"If-Match": tag})
+    assert late.status_code == 412
+
+
+def test_the_default_without_a_version_is_what_a_get_shows(api: APIClient) -> None:
+    address = f"/otherwise/{made().pk}/"
+    tag = api.get(address)["ETag"]
+    done = api.patch(address, {"text": "new"}, format="json", headers={"If-Match": tag})
+    assert (done.status_code, done["ETag"]) == (200, api.get(address)["ETag"])
+
+
+def test_locks_come_before_tags(api: APIClient) -> None:
+    report = Report.objects.create(title="old", sealed=True)
+    address = f"/locked/{report.pk}/"
+    assert api.patch(address, {"title": "new"}, format="json").status_code == 409
+    Report.objects.update(sealed=False)
+    assert api.patch(address, {"title": "new"}, format="json").status_code == 412
+    done = api.patch(address, {"title": "new"}, format="json", headers={"If-Match": "old"})
+    assert (done.status_code, done["ETag"]) == (200, '"new"')
+    locks.freeze(report)
+    assert api.patch(address, {"title": "x"}, format="json", headers={"If-Match": "new"}).status_code == 409
+
+
+# ------------------------------------------------------------------------------ what it cannot guard
+
+
+def test_a_view_without_an_object_is_refused() -> None:
+    class Listing(APIView):
+        pass
+
+    def function(request: Any) -> None: ...
+
+    for decorate in (optimistic_concurrency_control, optimistic_concurrency_control(text_hash)):
+        with pytest.raises(ImproperlyConfigured, match=r"Listing has no get_object\(\)"):
+            decorate(Listing)
+    with pytest.raises(ImproperlyConfigured, match=r"function has no get_object\(\)"):
+        optimistic_concurrency_control(text_hash)(function)  # type: ignore[type-var]
+    with pytest.raises(ImproperlyConfigured, match="412 or 428"):
+        optimistic_concurrency_control(text_hash, missing=409)(GenericView)
+
+
+def test_a_name_stays_what_it_is() -> None:
+    assert isinstance(GenericView, type)
+    assert GenericView.__name__ == "GenericView"
