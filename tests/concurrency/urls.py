@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from django.urls import include, path
-from rest_framework import serializers, viewsets
+from rest_framework import generics, serializers, viewsets
+from rest_framework.decorators import action
 from rest_framework.response import Response
 from rest_framework.routers import SimpleRouter
 
 from drf_concord.protocol.etags import encode_version, parse_tag_list
-from tests.app.models import Item
+from drf_concord.rest import mixins as concord
+from drf_concord.rest.decorators import optimistic_concurrency_control
+from tests.app.models import Bare, Item
+from tests.kinds.models import Clause, Contract
 
 
 class Serializer(serializers.ModelSerializer):
@@ -42,8 +46,64 @@ class NaiveViewSet(PlainViewSet):
         return super().update(request, *args, **kwargs)
 
 
+class Actions:
+    @action(methods=["PUT"], detail=True)
+    def lock(self: Any, request: Any, pk: Any = None) -> Response:
+        return concord.lock_action(self, request, pk)
+
+    @action(methods=["PUT"], detail=True)
+    def unlock(self: Any, request: Any, pk: Any = None) -> Response:
+        return concord.unlock_action(self, request, pk)
+
+
+class ContractSerializer(serializers.ModelSerializer):
+    class Meta:
+        model = Contract
+        fields = ["id", "text"]
+
+
+class ContractViewSet(
+    Actions, concord.LockableUpdateModelMixin, concord.LockableDestroyModelMixin, viewsets.ModelViewSet
+):
+    """REST framework's own, with locks by the model's rule."""
+
+    queryset = Contract.objects.order_by("pk")
+    serializer_class = ContractSerializer
+
+
+class ClauseSerializer(serializers.ModelSerializer):
+    class Meta:
+        model = Clause
+        fields = ["id", "text"]
+
+
+class ClauseViewSet(concord.LockableUpdateModelMixin, viewsets.ModelViewSet):
+    """Locked with their contracts."""
+
+    queryset = Clause.objects.order_by("pk")
+    serializer_class = ClauseSerializer
+
+
+class BareSerializer(serializers.ModelSerializer):
+    class Meta:
+        model = Bare
+        fields = ["id", "text"]
+
+
+@optimistic_concurrency_control(lambda view: view.get_object().text)
+class ControlledView(generics.RetrieveAPIView, generics.UpdateAPIView):
+    queryset = Bare.objects.order_by("pk")
+    serializer_class = BareSerializer
+
+
 router = SimpleRouter()
+router.register("contracts", ContractViewSet, basename="contract")
+router.register("clauses", ClauseViewSet, basename="clause")
 router.register("plain", PlainViewSet, basename="plain")
 router.register("naive", NaiveViewSet, basename="naive")
 
-urlpatterns = [path("", include(router.urls)), path("", include("tests.app.urls"))]
+urlpatterns = [
+    path("controlled/<int:pk>/", ControlledView.as_view()),
+    path("", include(router.urls)),
+    path("", include("tests.app.urls")),
+]

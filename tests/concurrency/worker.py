@@ -96,15 +96,16 @@ def count(path: str, clients: int, writes: int, seconds: float) -> dict[str, Any
     return {"statuses": statuses, "steps": steps}
 
 
-def save(pk: int, text: str) -> str:
-    """Save a note past every door."""
-    from drf_concord.protocol.errors import ConcordError
-    from tests.app.models import Note
+def save(pk: int, text: str, label: str = "app.Note") -> str:
+    """Save an object past every door."""
+    from django.apps import apps
 
-    note = Note.objects.get(pk=pk)
-    note.text = text
+    from drf_concord.protocol.errors import ConcordError
+
+    obj: Any = apps.get_model(label)._base_manager.get(pk=pk)
+    obj.text = text
     try:
-        note.save()
+        obj.save()
     except ConcordError as refusal:
         return refusal.code
     return "saved"

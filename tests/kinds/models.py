@@ -219,3 +219,13 @@ class Machine(Versioned):
     name = models.CharField(max_length=40, default="")
     state = models.CharField(max_length=10, default="active")
     note = models.CharField(max_length=10, null=True, default=None)  # noqa: DJ001
+
+
+class Clause(Versioned, LockableModel):
+    """Is locked with its contract, and has a version, by which one sees which was first."""
+
+    text = models.CharField(max_length=40, default="")
+    contract = models.ForeignKey(Contract, on_delete=models.CASCADE)
+
+    def is_locked(self) -> bool:
+        return self.contract.is_locked()
