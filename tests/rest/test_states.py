@@ -13,13 +13,13 @@ from rest_framework import permissions, viewsets
 from rest_framework.routers import DefaultRouter, SimpleRouter
 from rest_framework.test import APIClient
 
-from drf_concord import former, locks, rows
+from drf_concord import ObjectLocked, former, locks, rows
 from drf_concord.models import Lock
-from drf_concord.protocol.claims import Claim
+from drf_concord.protocol.claims import Claim, Mode
 from drf_concord.rest import viewsets as ours
 from drf_concord.rest.locks import StatesLockMixin
 from tests.app.views import serializer_for
-from tests.kinds.models import Machine
+from tests.kinds.models import Machine, Sheet
 
 from .conftest import AtTheGate, client_of
 
@@ -299,6 +299,18 @@ def test_an_empty_state_comes_back_empty(as_boss: APIClient, machine: Machine) -
     locks.freeze(machine)
     locks.release_lock(machine)
     assert Machine.objects.get().note is None
+
+
+def test_a_model_that_guards_itself_may_show_its_state_under_its_lock() -> None:
+    sheet = Sheet.objects.create(text="active")
+    with rows.enter(Sheet, sheet.pk, using="default") as entry:
+        locks.acquire(entry, Claim(holder=None, mode=Mode.FREEZE))
+        former.keep(entry, sheet, "text")
+    assert Sheet.objects.get().text == "locked"
+    with pytest.raises(ObjectLocked):
+        sheet.save()
+    locks.release_lock(sheet)
+    assert Sheet.objects.get().text == "active"
 
 
 # ----------------------------------------------------------------------------- over somebody's hold
