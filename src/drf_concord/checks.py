@@ -70,7 +70,7 @@ def _wanted(name: str, value: object) -> str | None:
         # 0 is no time at all to one database and for ever to another
         fits = value is None or (number and value > 0)  # type: ignore[operator]
         wanted = "a number of seconds above 0, or None"
-    elif name == "RELEASE":
+    elif name in {"RELEASE", "LOCKED_ICON_URL"}:
         fits, wanted = isinstance(value, str), "a text"
     elif name == "CAPTURE":
         fits = isinstance(value, list | tuple | set | frozenset) and all(isinstance(v, str) for v in value)

@@ -55,6 +55,9 @@ class Settings:
     DISCLOSURE: str = "editors"
     """To whom the holder of a lock is named: "editors" (may change the object), "everyone" or "nobody"."""
 
+    LOCKED_ICON_URL: str = "drf_concord/locked.svg"
+    """The icon of locked objects in the admin: a static file, or an address."""
+
     CAPTURE: Sequence[str] = ()
     """Models, as "app.Model", whose changes are recorded beside those of ``Versioned`` models."""
 

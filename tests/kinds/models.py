@@ -155,9 +155,9 @@ class Chained(Base, Stamped):
 class Report(LockableModel):
     """Locks itself by a column."""
 
-    title = models.CharField(max_length=40, default="")
+    title = models.CharField(max_length=40, default="", blank=True)
     sealed = models.BooleanField(default=False)
-    marks = models.JSONField(default=dict)
+    marks = models.JSONField(default=dict, blank=True)
 
     def is_locked(self) -> bool:
         return self.sealed or bool(self.marks.get("sealed"))
@@ -218,7 +218,7 @@ class Machine(Versioned):
     uuid = models.UUIDField(unique=True, default=uuid.uuid4, editable=False)
     name = models.CharField(max_length=40, default="")
     state = models.CharField(max_length=10, default="active")
-    note = models.CharField(max_length=10, null=True, default=None)  # noqa: DJ001
+    note = models.CharField(max_length=10, null=True, default=None, blank=True)  # noqa: DJ001
 
 
 class Clause(Versioned, LockableModel):

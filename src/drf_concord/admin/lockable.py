@@ -1,0 +1,200 @@
+"""Locked objects in the admin: an icon, a page to read, and two actions."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin, messages
+from django.contrib.admin import helpers
+from django.core.exceptions import PermissionDenied
+from django.db import router
+from django.template.response import TemplateResponse
+from django.templatetags.static import static
+from django.utils.html import format_html
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from .. import locks, rows
+from ..conf import settings
+from ..lockable import LockableMixin, by_lock_rows
+from ..models import Lock
+from ..protocol.claims import Claim, Mode
+from ..protocol.locks import State
+from .guards import GuardedAdminMixin
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from django.http import HttpRequest
+
+__all__ = ["LockableAdminMixin"]
+
+SHOWN = 100
+"""How many objects a page of confirmation names."""
+QUESTIONS = {
+    True: gettext_lazy("Nobody will be able to change these until they are unlocked. Lock them?"),
+    False: gettext_lazy("Everybody who may change these will be able to again. Unlock them?"),
+}
+
+
+class LockableAdminMixin(LockableMixin, GuardedAdminMixin):
+    """For the admin of a model with locks: ``class ReportAdmin(LockableAdminMixin, admin.ModelAdmin)``.
+
+    Put ``"locked_icon"`` into ``list_display``. The model is a ``LockableModel``, a ``Lockable``, or any for
+    which this class defines ``is_instance_locked()`` and ``set_locked_status()``.
+    """
+
+    locked_icon_url: str | None = None
+    """A static file or an address; None: as ``LOCKED_ICON_URL`` says."""
+    confirm_lock_template = "drf_concord/admin/confirm_lock.html"
+    actions: Any = ("lock", "unlock")
+
+    @admin.display(description=gettext_lazy("locked"))
+    def locked_icon(self, obj: Any) -> str:
+        """Return the icon of a locked object, and nothing for another; for ``list_display``."""
+        known = obj.__dict__.get("_concord_locked")  # read for the whole list at once
+        return (
+            self.locked_icon_html(obj) if (self.is_instance_locked(obj) if known is None else known) else ""
+        )
+
+    def locked_icon_html(self, obj: Any) -> str:
+        """Return the icon."""
+        url = self.locked_icon_url or settings.LOCKED_ICON_URL
+        address = url if url.startswith(("/", "http:", "https:", "data:")) else static(url)
+        return format_html('<img src="{}" alt="{}" title="{}">', address, _("locked"), _("locked"))
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """Read the locks of a page of the list in one query, where they are rows."""
+        found = super().get_changelist_instance(request)
+        listed = list(found.result_list)
+        if listed and by_lock_rows(self, listed[0]):
+            using = router.db_for_write(self.model)
+            now = rows.now(using)
+            named = {rows.key(type(obj), obj.pk)[1]: obj for obj in listed}
+            label = rows.key(self.model, listed[0].pk)[0]
+            kept = Lock._base_manager.using(using).filter(model=label, object_pk__in=list(named))
+            live = {row.object_pk for row in kept if row.value().live(now)}
+            for key, obj in named.items():
+                obj.__dict__["_concord_locked"] = key in live
+            found.result_list = listed
+        return found
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Return whether an object may be changed: not while it is locked."""
+        return super().has_change_permission(request, obj) and not self._held(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Return whether an object may be deleted: not while it is locked."""
+        return super().has_delete_permission(request, obj) and not self._held(request, obj)
+
+    def has_lock_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Return whether the user may lock an object: who may change it, and for a ``Lockable`` freeze it."""
+        with _whatever_holds_it(request):
+            allowed = self.has_change_permission(request, obj)
+        by_rows = by_lock_rows(self, self.model() if obj is None else obj)
+        user: Any = request.user
+        return allowed and (not by_rows or user.has_perm("concord.freeze"))
+
+    @admin.action(permissions=["lock"], description=gettext_lazy("Lock selected %(verbose_name_plural)s"))
+    def lock(self, request: HttpRequest, queryset: Any) -> TemplateResponse | None:
+        """Ask, and lock."""
+        return self._confirmed(request, queryset, lock=True)
+
+    @admin.action(permissions=["lock"], description=gettext_lazy("Unlock selected %(verbose_name_plural)s"))
+    def unlock(self, request: HttpRequest, queryset: Any) -> TemplateResponse | None:
+        """Ask, and unlock."""
+        return self._confirmed(request, queryset, lock=False)
+
+    def _held(self, request: HttpRequest, obj: Any) -> bool:
+        if not isinstance(obj, self.model) or obj.pk is None or getattr(request, "_concord_any", False):
+            return False  # an inline is asked about the object of its page
+        if self._lock_row_refuses(request, obj, "update"):
+            return True
+        return not by_lock_rows(self, obj) and bool(self.is_instance_locked(obj))
+
+    def _confirmed(self, request: HttpRequest, queryset: Any, *, lock: bool) -> TemplateResponse | None:
+        # Asked before any object is named, and for each of them.
+        if not all(self.has_lock_permission(request, obj) for obj in queryset):
+            raise PermissionDenied
+        if not request.POST.get("post"):
+            return self._question(request, queryset, lock=lock)
+        try:
+            done = sum(self._set_status(request, obj, lock=lock) for obj in queryset)
+        except NotImplementedError as missing:
+            self.message_user(request, _("Nothing was changed. %s") % missing, messages.ERROR)
+            return None
+        if lock:
+            text = ngettext("%(count)d %(name)s was locked.", "%(count)d %(name)s were locked.", done)
+        else:
+            text = ngettext("%(count)d %(name)s was unlocked.", "%(count)d %(name)s were unlocked.", done)
+        name = self.opts.verbose_name if done == 1 else self.opts.verbose_name_plural
+        self.message_user(request, text % {"count": done, "name": name}, messages.SUCCESS)
+        return None
+
+    def _question(self, request: HttpRequest, queryset: Any, *, lock: bool) -> TemplateResponse:
+        total = queryset.count()
+        chosen = request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": _("Lock") if lock else _("Unlock"),
+            "question": QUESTIONS[lock],
+            "action": "lock" if lock else "unlock",
+            "opts": self.opts,
+            "total": total,
+            "shown": queryset[:SHOWN],
+            "more": total > SHOWN,
+            "keys": chosen,
+            "across": request.POST.get("select_across") == "1",
+            "action_checkbox_name": helpers.ACTION_CHECKBOX_NAME,
+            "media": self.media,
+        }
+        request.current_app = self.admin_site.name
+        return TemplateResponse(request, self.confirm_lock_template, context)
+
+    def _set_status(self, request: HttpRequest, obj: Any, *, lock: bool) -> bool:
+        """Lock or unlock one object on its row; returns False when it was so already."""
+        done: list[Any] = []
+
+        def change(current: Any) -> None:
+            if bool(self.is_instance_locked(current)) == lock:
+                return
+            self.set_locked_status(current, lock)
+            current.save()
+            done.append(current)
+
+        if by_lock_rows(self, obj):
+            return self._set_lock_row(request, obj, lock=lock)
+        self._guard(request, obj, "lock" if lock else "unlock", change, self)
+        return self._log_status(request, obj, lock=lock) if done else False
+
+    def _set_lock_row(self, request: HttpRequest, obj: Any, *, lock: bool) -> bool:
+        using = router.db_for_write(type(obj), instance=obj)
+        user: Any = request.user
+        with rows.enter(type(obj), obj.pk, using=using, actor=locks.actor_for(user)) as entry:
+            state = entry.lock.state(entry.now)
+            if lock and state is not State.FROZEN:
+                locks.acquire(entry, Claim(holder=entry.actor.holder, mode=Mode.FREEZE))
+            elif not lock and state is State.FROZEN:
+                locks.release(entry, privileged=True)
+            elif not lock and entry.lock.live(entry.now):
+                if entry.lock.holder not in {None, entry.actor.holder} and not user.has_perm("concord.break"):
+                    raise PermissionDenied
+                locks.break_lock(entry)
+            else:
+                return False
+        return self._log_status(request, obj, lock=lock)
+
+    def _log_status(self, request: HttpRequest, obj: Any, *, lock: bool) -> bool:
+        self.log_change(request, obj, _("Locked.") if lock else _("Unlocked."))
+        return True
+
+
+@contextmanager
+def _whatever_holds_it(request: Any) -> Iterator[None]:
+    """Ask for permissions as if nothing were locked."""
+    request._concord_any = True
+    try:
+        yield
+    finally:
+        del request._concord_any
