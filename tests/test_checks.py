@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 import textwrap
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from django.core.checks import run_checks
 from django.db import connection, models
 from django.test import override_settings
 from django.test.utils import isolate_apps
+from django.urls import include, path
+from rest_framework.decorators import action
+from rest_framework.routers import SimpleRouter
 
 from drf_concord import checks, triggers
 from drf_concord.conf import Settings
@@ -395,6 +399,34 @@ def test_an_application_that_cannot_be_imported_stops_nothing(
 def test_the_routers_of_the_tests_are_right() -> None:
     with override_settings(ASGI_APPLICATION="tests.app.sockets.application"):
         assert checks.check_routers() == []
+
+
+def test_an_own_action_in_the_place_of_the_lock_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    class OwnLockViewSet(viewsets.ModelViewSet):
+        queryset = Bare.objects.all()
+
+        @action(methods=["PUT"], detail=True)
+        def lock(self, request: Any, pk: Any = None) -> None: ...
+
+    class ElsewhereViewSet(viewsets.ModelViewSet):
+        queryset = Bare.objects.all()
+
+        @action(methods=["PUT"], detail=True, url_path="seal")
+        def lock(self, request: Any, pk: Any = None) -> None: ...
+
+    router = SimpleRouter()
+    router.register("own", OwnLockViewSet, basename="own")
+    router.register("elsewhere", ElsewhereViewSet, basename="elsewhere")
+    urls = types.ModuleType("urls_of_a_lock")
+    urls.urlpatterns = [path("api/", include(router.urls))]  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "urls_of_a_lock", urls)
+    with override_settings(ROOT_URLCONF="urls_of_a_lock"):
+        found = checks.check_views()
+    assert ids(found) == ["concord.W014"]
+    assert "OwnLockViewSet.lock()" in said(found)
+    assert checks.check_views() == []
+    with override_settings(ROOT_URLCONF=None):
+        assert checks.check_views() == []
 
 
 # ------------------------------------------------------------------------------- databases

@@ -27,4 +27,5 @@ class ConcordConfig(AppConfig):
         register(checks.check_models, Tags.models)
         # with Django's own check of the URLs, which imports the project's views at the same time
         register(checks.check_routers, Tags.urls)
+        register(checks.check_views, Tags.urls)
         register(checks.check_databases, Tags.database, deploy=False)

@@ -11,6 +11,7 @@ from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Warning
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
+from django.urls import get_resolver
 from django.utils.module_loading import import_string
 
 from . import rows
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from django.db.models import Model
 
-__all__ = ["check_databases", "check_models", "check_routers", "check_settings"]
+__all__ = ["check_databases", "check_models", "check_routers", "check_settings", "check_views"]
 
 CHOICES = {
     "LOCKED_STATUS": (409, 423),
@@ -236,6 +237,34 @@ def _remedy(model: type[Model]) -> str:
     return (
         f'Add "{label}" to CONCORD["CAPTURE"] and migrate, or inherit it from drf_concord.models.Versioned.'
     )
+
+
+def check_views(**_: Any) -> list[CheckMessage]:
+    """Report views whose own action at ``lock`` takes the place of the lock sub-resource."""
+    from .rest.locks import LOCK_ACTIONS, LockResourceMixin
+
+    if not getattr(django_settings, "ROOT_URLCONF", None):
+        return []
+    found: list[CheckMessage] = []
+    for view in _routed(get_resolver().url_patterns):
+        if not issubclass(view, LockResourceMixin):
+            continue
+        names = [a.__name__ for a in view.get_extra_actions() if a.detail and a.url_path == "lock"]
+        if names and not LOCK_ACTIONS.intersection(names):
+            message = f"{view.__name__}.{names[0]}() is at the address of the lock, which is not there then."
+            hint = "Give it another url_path, or silence this where locks are not wanted."
+            found.append(Warning(message, hint=hint, obj=view, id="concord.W014"))
+    return found
+
+
+def _routed(patterns: Any) -> list[Any]:
+    """Return the classes of the views that addresses lead to, each once."""
+    found: dict[Any, None] = {}
+    for pattern in patterns:
+        inner = getattr(pattern, "url_patterns", None)
+        own = [] if inner is not None else [getattr(getattr(pattern, "callback", None), "cls", None)]
+        found |= dict.fromkeys(_routed(inner) if inner is not None else own)
+    return [view for view in found if isinstance(view, type)]
 
 
 def check_databases(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:

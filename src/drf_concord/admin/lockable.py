@@ -80,6 +80,13 @@ class LockableAdminMixin(LockableMixin, GuardedAdminMixin):
             found.result_list = listed
         return found
 
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> Any:
+        """Say on the page of a locked object why it can only be read."""
+        obj = context.get("original")
+        if obj is not None and self._held(request, obj):
+            self.message_user(request, self._why(request, obj), messages.WARNING)
+        return super().render_change_form(request, context, *args, **kwargs)
+
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Return whether an object may be changed: not while it is locked."""
         return super().has_change_permission(request, obj) and not self._held(request, obj)
@@ -112,6 +119,20 @@ class LockableAdminMixin(LockableMixin, GuardedAdminMixin):
         if self._lock_row_refuses(request, obj, "update"):
             return True
         return not by_lock_rows(self, obj) and bool(self.is_instance_locked(obj))
+
+    def _why(self, request: HttpRequest, obj: Any) -> str:
+        using = router.db_for_write(type(obj), instance=obj)
+        entry = rows.peek(type(obj), obj.pk, using=using, actor=locks.actor_for(request.user))
+        told = locks.describe(entry.lock, entry.now, viewer=entry.actor.holder, disclose=True)
+        parts = [_("This object is locked and can only be read.")]
+        for name, text in (
+            ("holder", _("By: %s.")),
+            ("reason", _("Why: %s.")),
+            ("expires_at", _("Until: %s.")),
+        ):
+            if told[name]:
+                parts.append(text % told[name])
+        return " ".join(parts)
 
     def _confirmed(self, request: HttpRequest, queryset: Any, *, lock: bool) -> TemplateResponse | None:
         # Asked before any object is named, and for each of them.
