@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from drf_concord import ObjectLocked, asking, locks
 from drf_concord.lockable import LockableMixin
 from drf_concord.models import Lock
-from tests.kinds.models import Contract, Footnote, Locked, Paragraph, Post, Report, Undefined
+from tests.kinds.models import Annual, Contract, Footnote, Locked, Paragraph, Post, Report, Undefined
 
 pytestmark = pytest.mark.django_db
 
@@ -155,6 +155,22 @@ def test_a_refused_save_leaves_an_open_transaction_usable() -> None:
             mine.save()
         Report.objects.create(title="other")
     assert Report.objects.count() == 2
+
+
+def test_a_child_table_is_guarded_by_its_parents_row() -> None:
+    annual = Annual.objects.create(title="old", sealed=True)
+    mine = Annual.objects.get()
+    with pytest.raises(ObjectLocked):
+        mine.save()
+    with pytest.raises(ObjectLocked):
+        Report.objects.get().delete()
+    mine.set_locked(False)
+    mine.save()
+    assert not Annual.objects.get(pk=annual.pk).sealed
+
+    report = sealed(title="other")
+    with pytest.raises(ObjectLocked):  # it would replace the columns of a locked row
+        Annual(report_ptr=report, title="new").save()
 
 
 # ------------------------------------------------------------------------------------ delete()

@@ -922,3 +922,19 @@ def test_a_save_of_another_row_of_the_same_model_has_its_own_number(item: models
         assert other.version == stored(other)
 
     gate(item, perform)
+
+
+# ------------------------------------------------------------------------- what a model says of itself
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("operation", ["update", "destroy", "publish"])
+def test_the_gate_asks_a_model_that_has_a_rule(operation: str) -> None:
+    contract = kinds.Contract.objects.create(state="signed")
+    done: list[Any] = []
+    if operation == "publish":  # an action of the project's own may be what unlocks
+        gate(contract, done.append, operation=operation)
+    else:
+        with pytest.raises(ObjectLocked):
+            gate(contract, done.append, operation=operation)
+    assert bool(done) == (operation == "publish")

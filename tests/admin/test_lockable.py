@@ -382,6 +382,17 @@ def test_the_holder_of_a_lock_may_edit(boss: Client, django_user_model: Any) -> 
     assert Locked.objects.get().text == "new"
 
 
+def test_the_holder_of_a_lock_may_edit_in_an_inline_too(boss: Client, django_user_model: Any) -> None:
+    report = Report.objects.create()
+    paragraph = Paragraph.objects.create(report=report, text="old")
+    user = django_user_model.objects.get(username="boss")
+    with rows.enter(Paragraph, paragraph.pk, using="default", actor=locks.actor_for(user)) as entry:
+        locks.acquire(entry, locks.Claim(holder=str(user.pk)))
+    data = form(report, (paragraph,), **{"paragraphs-0-text": "new"})
+    assert boss.post(f"/admin/kinds/report/{report.pk}/change/", data).status_code == 302
+    assert Paragraph.objects.get().text == "new"
+
+
 def test_what_is_created_is_asked_nothing(boss: Client) -> None:
     boss.post("/admin/kinds/post/add/", {"text": "x", "closed": "on"})
     assert Post.objects.get().closed

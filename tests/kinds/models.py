@@ -166,6 +166,12 @@ class Report(LockableModel):
         self.sealed = value
 
 
+class Annual(Report):
+    """With multi-table inheritance."""
+
+    year = models.IntegerField(default=0)
+
+
 class Paragraph(LockableModel):
     """Is locked with its report, and cannot be locked by itself."""
 

@@ -20,7 +20,7 @@ from drf_concord.rest import addresses, viewsets
 from drf_concord.rest.addresses import Address, address_of
 from tests.app.models import Item, Note, Slugged
 from tests.concurrency.threads import PATIENCE, Call, others_wait, swift_flush
-from tests.kinds.models import Keyed
+from tests.kinds.models import Clause, Contract, Keyed
 
 __all__ = ["swift_flush"]  # a fixture
 
@@ -128,6 +128,19 @@ def test_another_lookup_an_own_way_and_a_large_body_have_to_be_looked_at_first()
     assert seen(NoteView, "7", CONTENT_LENGTH=str(addresses.SMALL + 1)) is None
     assert seen(NoteView, "7", HTTP_TRANSFER_ENCODING="chunked") is None
     assert seen(NoteView, "7", CONTENT_LENGTH=str(addresses.SMALL)) is not None
+
+
+@pytest.mark.django_db
+@pytest.mark.postgresql
+def test_what_is_locked_with_its_parent_is_looked_at_first() -> None:
+    """Its parent's row is locked before its own, as soon as the process knows that it asks it."""
+
+    class ClauseView(viewsets.ModelViewSet):
+        queryset = Clause.objects.all()
+
+    clause = Clause.objects.create(contract=Contract.objects.create())
+    clause.save()
+    assert seen(ClauseView, str(clause.pk)) is None
 
 
 # -------------------------------------------------------------------------------------- one read

@@ -12,6 +12,7 @@ from django.core.exceptions import ValidationError
 from django.db import connections, router
 from django.db.models import IntegerField, Model
 
+from .. import asking
 from ..models import Versioned
 from . import tags
 
@@ -49,12 +50,16 @@ def address_of(view: Any) -> Address | None:
     connection, meta = connections[using], model._meta
     if connection.vendor not in VENDORS or meta.parents:
         return None
-    if connection.vendor != "sqlite" and issubclass(model, Versioned) and model.touches:
+    if connection.vendor != "sqlite" and (_touches(model) or asking.derives(model)):
         return None
     if view.lookup_field not in {"pk", meta.pk.name}:
         return None
     pk = _key(meta.pk, view.kwargs.get(view.lookup_url_kwarg or view.lookup_field), connection)
     return None if pk is None else Address(model, pk, using)
+
+
+def _touches(model: type[Model]) -> bool:
+    return issubclass(model, Versioned) and bool(model.touches)
 
 
 def _model_of(view: Any) -> type[Model] | None:
