@@ -11,6 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from drf_concord import ObjectLocked, asking, locks
 from drf_concord.lockable import LockableMixin
 from drf_concord.models import Lock
+from tests.app.models import Folder, Item
 from tests.kinds.models import Annual, Contract, Footnote, Locked, Paragraph, Post, Report, Undefined
 
 pytestmark = pytest.mark.django_db
@@ -265,6 +266,15 @@ def test_the_rows_that_were_asked_are_known_the_furthest_first() -> None:
     assert asking.asked(row) == []
     row.is_locked()
     assert asking.asked(row) == [(Report, report.pk), (Paragraph, paragraph.pk)]
+
+
+def test_what_a_view_reads_along_is_not_taken_for_asked() -> None:
+    item = Item.objects.create(folder=Folder.objects.create())
+    row = Item.objects.select_related("folder").get(pk=item.pk)
+    assert asking.asked(row, asking.noted(row)) == []
+    paragraph = Paragraph.objects.create(report=Report.objects.create())
+    read = Paragraph.objects.select_related("report").get(pk=paragraph.pk)
+    assert asking.asked(read, asking.noted(read)) == [(Report, paragraph.report_id)]
 
 
 # -------------------------------------------------------------------------------- what it costs

@@ -65,7 +65,7 @@ def asked(obj: models.Model, before: Collection[str] = ()) -> list[rows.Row]:
             if name in known and not hasattr(other, "is_locked"):
                 continue
             seen.add(id(other))
-            walk(other, ())
+            walk(other, noted(other) if name in known else ())
             found.setdefault(rows.key(type(other), other.pk), (type(other), other.pk))
 
     walk(obj, before)

@@ -158,7 +158,7 @@ def _asked(
     held: Sequence[rows.Row],
 ) -> tuple[T, bool]:
     """Ask whether the object is locked, on rows that stay as they are until the write is over."""
-    if intent.operation not in RULED:
+    if intent.operation not in RULED or (locked is own_rule and not isinstance(obj, LockableModel)):
         return obj, False
     before = asking.noted(obj)
     answer = locked(obj)

@@ -215,18 +215,31 @@ def test_what_is_locked_while_the_form_is_open_is_not_saved(
     assert Report.objects.get().title == "old"
 
 
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
 @pytest.mark.parametrize("model", ["report", "post"])
-def test_a_list_that_is_edited_is_guarded(boss: Client, model: str) -> None:
+def test_a_list_that_is_edited_is_guarded(
+    boss: Client, model: str, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kind: Any = Report if model == "report" else Post
     name = "title" if model == "report" else "text"
     first, second = kind.objects.create(**{name: "a"}), kind.objects.create(**{name: "b"})
-    kind.objects.filter(pk=second.pk).update(**{"sealed" if model == "report" else "closed": True})
+
+    def close() -> None:
+        kind.objects.filter(pk=second.pk).update(**{"sealed" if model == "report" else "closed": True})
+
+    if when == "before":
+        close()
+    else:
+        lock_before_the_gate(monkeypatch, close)
     data = {"form-TOTAL_FORMS": 2, "form-INITIAL_FORMS": 2, "_save": "Save"}
     for number, obj in enumerate((second, first)):
         data |= {f"form-{number}-id": obj.pk, f"form-{number}-{name}": f"new {obj.pk}"}
     answer = boss.post(f"/admin/kinds/{model}/", data, follow=True)
-    assert texts(answer)[0].startswith("Nothing was changed.")
-    assert set(kind.objects.values_list(name, flat=True)) == {"a", "b"}
+    left = set(kind.objects.values_list(name, flat=True))
+    if texts(answer)[0].startswith("Nothing was changed."):
+        assert left == {"a", "b"}
+    else:  # newer Djangos pass over the rows that may not be changed
+        assert (when, left) == ("before", {f"new {first.pk}", "b"})
 
 
 def test_deleting_in_bulk_is_all_or_nothing(boss: Client, monkeypatch: pytest.MonkeyPatch) -> None:

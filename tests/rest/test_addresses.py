@@ -131,7 +131,6 @@ def test_another_lookup_an_own_way_and_a_large_body_have_to_be_looked_at_first()
 
 
 @pytest.mark.django_db
-@pytest.mark.postgresql
 def test_what_is_locked_with_its_parent_is_looked_at_first() -> None:
     """Its parent's row is locked before its own, as soon as the process knows that it asks it."""
 
@@ -140,7 +139,8 @@ def test_what_is_locked_with_its_parent_is_looked_at_first() -> None:
 
     clause = Clause.objects.create(contract=Contract.objects.create())
     clause.save()
-    assert seen(ClauseView, str(clause.pk)) is None
+    waits = connection.vendor != "sqlite"  # there a writer has the whole database
+    assert (seen(ClauseView, str(clause.pk)) is None) == waits
 
 
 # -------------------------------------------------------------------------------------- one read
