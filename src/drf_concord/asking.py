@@ -7,16 +7,27 @@ itself on which other rows it stands, and those can be kept from changing before
 from __future__ import annotations
 
 import copy
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from django.core.exceptions import ObjectDoesNotExist
 from django.db import models
 
 from . import rows
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
-__all__ = ["as_loaded", "asked", "derives", "noted", "remember", "rows_asked_by", "values_of"]
+__all__ = [
+    "as_loaded",
+    "asked",
+    "asked_from_afar",
+    "derives",
+    "noted",
+    "remember",
+    "rows_asked_by",
+    "values_of",
+]
 
 MUTABLE = (dict, list, set, bytearray)
 _deriving: set[type[models.Model]] = set()
@@ -37,10 +48,15 @@ def rows_asked_by(obj: Any, using: str) -> list[rows.Row]:
     row = None
     if derives(type(obj)):
         row = type(obj)._base_manager.using(using).filter(pk=obj.pk).first()
-    if row is None:
-        return []
-    row.is_locked()
-    return asked(row)
+    return [] if row is None else asked_from_afar(row, row.is_locked)
+
+
+def asked_from_afar(obj: models.Model, ask: Callable[[], object]) -> list[rows.Row]:
+    """Ask whether an object is locked, before any row is, and return the rows that this came by."""
+    before = noted(obj)
+    with suppress(ObjectDoesNotExist):  # deleted meanwhile, which will be seen on the locked row
+        ask()
+    return asked(obj, before)
 
 
 def noted(obj: models.Model) -> frozenset[str]:

@@ -13,7 +13,7 @@ from .protocol.locks import refuses
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["LockableMixin", "by_lock_rows", "own_rule", "rule_of"]
+__all__ = ["LockableMixin", "by_lock_rows", "has_rule", "own_rule", "rule_of"]
 
 REMEDY = "{} has no rule for locks: define it here, or let the model inherit from LockableModel."
 
@@ -61,6 +61,11 @@ def _refuses_update(obj: Any) -> bool:
 def own_rule(obj: Any) -> bool:
     """Return what a ``LockableModel`` says of itself; other objects have no rule of their own."""
     return isinstance(obj, LockableModel) and obj.is_locked()
+
+
+def has_rule(rule: Callable[[Any], bool], obj: Any) -> bool:
+    """Return whether there is anything to ask ``rule`` about an object."""
+    return rule is not own_rule or isinstance(obj, LockableModel)
 
 
 def by_lock_rows(asker: Any, obj: Any) -> bool:

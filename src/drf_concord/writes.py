@@ -13,7 +13,7 @@ from django.db import connections
 
 from . import asking, rows
 from .attempts import run
-from .lockable import own_rule
+from .lockable import has_rule, own_rule
 from .models import Lock, LockableModel, Versioned, parents
 from .protocol.errors import AlreadyExists, ConcordError, ObjectLocked, PreconditionRequired, VersionMismatch
 from .protocol.etags import TagList
@@ -158,7 +158,7 @@ def _asked(
     held: Sequence[rows.Row],
 ) -> tuple[T, bool]:
     """Ask whether the object is locked, on rows that stay as they are until the write is over."""
-    if intent.operation not in RULED or (locked is own_rule and not isinstance(obj, LockableModel)):
+    if intent.operation not in RULED or not has_rule(locked, obj):
         return obj, False
     before = asking.noted(obj)
     answer = locked(obj)

@@ -114,6 +114,18 @@ def test_of_two_puts_with_one_tag_exactly_one_writes(crew: list[Worker]) -> None
         assert Bare.objects.get().text == f"{winner}{number}"
 
 
+def test_a_parent_is_deleted_while_a_child_is_written(crew: list[Worker]) -> None:
+    """Both lock the parent first, as a cascade does: neither has to be sacrificed for the other."""
+    for number in range(ROUNDS):
+        contract = Contract.objects.create()
+        clause = Clause.objects.create(contract=contract)
+        write, delete = patch(f"/clauses/{clause.pk}/", text="x"), put(f"/contracts/{contract.pk}/")
+        written, deleted = both(crew, number, write, {**delete, "method": "delete"})
+        assert deleted["status"] == 204
+        assert written["status"] in {200, 404}
+        assert not Clause.objects.exists()
+
+
 # ------------------------------------------------------------------------- step by step, in threads
 
 

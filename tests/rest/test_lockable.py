@@ -386,11 +386,42 @@ def test_a_mixin_over_a_bare_viewset_of_ours_is_guarded(api: APIClient) -> None:
     assert api_of(BareGuardedViewSet, contract.pk).status_code == 409
 
 
+class Noting:
+    """Somebody else's mixin, which does something on the way."""
+
+    noted: list[str] = []
+
+    def update(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        self.noted.append("before")
+        return super().update(request, *args, **kwargs)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "base", [viewsets.GenericViewSet, ours.GenericViewSet, ours.ModelViewSet], ids=["plain", "bare", "ours"]
+)
+def test_a_mixin_of_somebody_else_is_called_too_and_all_is_guarded(base: Any) -> None:
+    class Noted(Noting, mixins.UpdateModelMixin):
+        pass
+
+    class NotedViewSet(concord.LockableUpdateModelMixin, Noted, base):
+        queryset = Contract.objects.all()
+        serializer_class = serializer_for(Contract, ["id", "text"])
+
+    contract = Contract.objects.create()
+    Noting.noted.clear()
+    answer = api_of(NotedViewSet, contract.pk)
+    assert (answer.status_code, Noting.noted) == (200, ["before"])
+    assert answer.has_header("ETag") == (base is not viewsets.GenericViewSet)
+    Contract.objects.update(state="signed")
+    assert api_of(NotedViewSet, contract.pk).status_code == 409
+    assert Noting.noted == ["before"]
+
+
 def api_of(view: Any, pk: Any) -> Any:
     from rest_framework.test import APIRequestFactory
 
-    request = APIRequestFactory().patch("/", {"text": "new"}, format="json")
-    return view.as_view({"patch": "partial_update"})(request, pk=pk)
+    request = APIRequestFactory().patch("/", {"text": "new"}, format="json", HTTP_ACCEPT="application/json")
+    return view.as_view({"patch": "partial_update"})(request, pk=pk).render()
 
 
 # ---------------------------------------------------------------------------------- exceptions

@@ -11,7 +11,7 @@ from django.http import Http404
 from rest_framework.exceptions import APIException, UnsupportedMediaType
 
 from .. import asking, locks, rows, writes
-from ..lockable import rule_of
+from ..lockable import has_rule, rule_of
 from ..protocol.errors import Busy, ConcordError, ObjectLocked
 from . import tags
 from .exceptions import APIConcordError, APIObjectLocked
@@ -157,11 +157,11 @@ class _Attempt:
     def _above(self) -> list[rows.Row]:
         """Return the rows to lock before the object's, among them those its locks are derived from."""
         above = writes.parents(self.seen, self.using)
-        if connections[self.using].vendor == "sqlite" or self.operation not in writes.RULED:
+        queues = connections[self.using].vendor != "sqlite"
+        if not (queues and self.operation in writes.RULED and has_rule(self.locked, self.seen)):
             return above
-        before = asking.noted(self.seen)
-        self.locked(self.seen)
-        return above + [row for row in asking.asked(self.seen, before) if row not in above]
+        asked = asking.asked_from_afar(self.seen, lambda: self.locked(self.seen))
+        return above + [row for row in asked if row not in above]
 
     def _again(self) -> Any:
         """Fetch the object again once its row is locked: visibility and permission decide again there."""
