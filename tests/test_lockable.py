@@ -115,6 +115,20 @@ def test_a_part_that_is_saved_is_guarded_too() -> None:
         report.save(update_fields=["title"])
 
 
+def test_a_part_that_leaves_the_row_locked_is_not_saved() -> None:
+    report = Report.objects.get(pk=sealed(title="old").pk)
+    report.set_locked(False)
+    report.title = "new"
+    with pytest.raises(ObjectLocked):
+        report.save(update_fields=["title"])
+    report.save(update_fields=(name for name in ("title", "sealed")))
+    report.set_locked(True)
+    report.save(update_fields=["sealed"])
+    assert (Report.objects.get().title, Report.objects.get().sealed) == ("new", True)
+    with pytest.raises(ObjectLocked):
+        report.save()
+
+
 def test_a_column_that_is_read_later_counts_as_it_was_read() -> None:
     pk = sealed().pk
     mine = Report.objects.only("title").get(pk=pk)

@@ -49,7 +49,7 @@ class Lockable(models.Model):
         if pk is None:
             super().save(using=using, **kwargs)
             return
-        with _unlocked(self, pk, "update", using):
+        with _unlocked(self, pk, "update", using, kwargs.get("update_fields")):
             super().save(using=using, **kwargs)
 
     save.alters_data = True  # type: ignore[attr-defined]
@@ -70,7 +70,9 @@ class Lockable(models.Model):
 
     delete.alters_data = True  # type: ignore[attr-defined]
 
-    def _ask_own_rules(self, pk: Any, operation: str, using: str, *, held: Collection[rows.Row]) -> None:
+    def _ask_own_rules(
+        self, pk: Any, operation: str, using: str, names: Collection[str] | None, held: Collection[rows.Row]
+    ) -> None:
         """Ask what the project says about locks; a ``Lockable`` leaves that to its ``Lock`` row."""
 
 
@@ -92,6 +94,8 @@ class LockableModel(Lockable):
         Raises:
             ObjectLocked: the row is locked, by ``is_locked()`` or by a lock that was taken on it.
         """
+        if kwargs.get("update_fields") is not None:
+            kwargs["update_fields"] = list(kwargs["update_fields"])
         super().save(using=using, **kwargs)
         self._note_loaded(kwargs.get("update_fields"))
 
@@ -134,7 +138,9 @@ class LockableModel(Lockable):
                 loaded |= asking.values_of([field.attname], [value])
         self.__dict__["_concord_loaded"] = loaded
 
-    def _ask_own_rules(self, pk: Any, operation: str, using: str, *, held: Collection[rows.Row]) -> None:
+    def _ask_own_rules(
+        self, pk: Any, operation: str, using: str, names: Collection[str] | None, held: Collection[rows.Row]
+    ) -> None:
         row = _row_to_write(type(self), pk, using)
         if row is None:
             return
@@ -144,14 +150,22 @@ class LockableModel(Lockable):
             # What the answer stands on is kept from changing, and asked again; next time it is locked first.
             asking.remember(type(self))
             rows.lock(more, using=using)
-            self._ask_own_rules(pk, operation, using, held=[*held, *more])
+            self._ask_own_rules(pk, operation, using, names, [*held, *more])
             return
-        if locked and (operation != "update" or not self._was_unlocked_here()):
+        if locked and (operation != "update" or not self._was_unlocked_here(row, names)):
             raise ObjectLocked
 
-    def _was_unlocked_here(self) -> bool:
+    def _was_unlocked_here(self, row: LockableModel, names: Collection[str] | None) -> bool:
         past = asking.as_loaded(self)
-        return past is not None and past.is_locked() and not self.is_locked()
+        if past is None or not past.is_locked() or self.is_locked():
+            return False
+        if names is None:
+            return True
+        # A save of some columns has to unlock the row by these.
+        for field in self._meta.concrete_fields:
+            if field.name in names or field.attname in names:
+                setattr(row, field.attname, getattr(self, field.attname))
+        return not row.is_locked()
 
 
 def _row_to_write(model: type[models.Model], pk: Any, using: str) -> Any:
@@ -173,11 +187,13 @@ def _key_to_write(obj: models.Model, force_insert: Any) -> Any:
     return None if force_insert or root._meta.pk.has_default() or root._meta.pk.has_db_default() else pk
 
 
-def _unlocked(instance: Lockable, pk: Any, operation: str, using: str) -> AbstractContextManager[rows.Entry]:
+def _unlocked(
+    instance: Lockable, pk: Any, operation: str, using: str, names: Collection[str] | None = None
+) -> AbstractContextManager[rows.Entry]:
     entered = rows.entered(type(instance), pk, using)
     # The gate asked with the operation's own name, and a save is part of any; a delete has to be asked for.
     if entered is not None and entered.cleared and operation in {"update", *entered.cleared}:
-        instance._ask_own_rules(pk, operation, using, held=())
+        instance._ask_own_rules(pk, operation, using, names, ())
         return nullcontext(entered)
 
     @contextmanager
@@ -185,7 +201,7 @@ def _unlocked(instance: Lockable, pk: Any, operation: str, using: str) -> Abstra
         first = parents(instance, using)
         with rows.enter(type(instance), pk, using=using, first=first) as entry:
             rows.ask(entry, operation)
-            instance._ask_own_rules(pk, operation, using, held=first)
+            instance._ask_own_rules(pk, operation, using, names, first)
             entry.cleared.add(operation)
             yield entry
 
