@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from hashlib import sha256
 from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connection, connections
 from django.http import Http404
 from django.urls import include, path
 from rest_framework import generics, permissions, viewsets
@@ -387,3 +389,44 @@ def test_a_view_without_an_object_is_refused() -> None:
 def test_a_name_stays_what_it_is() -> None:
     assert isinstance(GenericView, type)
     assert GenericView.__name__ == "GenericView"
+
+
+# ------------------------------------------------------------------------------- ATOMIC_REQUESTS
+
+
+@pytest.fixture
+def atomic_requests() -> Any:
+    connection.settings_dict["ATOMIC_REQUESTS"] = True
+    yield
+    connection.settings_dict["ATOMIC_REQUESTS"] = False
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("where", ["hand", "locked"])
+def test_racing_requests_that_are_transactions(atomic_requests: None, where: str) -> None:
+    """Each begins as a writer: SQLite would refuse at once to make one of a reader who was overtaken."""
+    obj: Any = Bare.objects.create(text="0") if where == "hand" else Report.objects.create(title="0")
+    name = "text" if where == "hand" else "title"
+    done: list[int] = []
+    start = threading.Barrier(2)
+
+    def count() -> None:
+        api = APIClient(raise_request_exception=False)
+        try:
+            start.wait()
+            for _ in range(8):
+                seen = api.get(f"/{where}/{obj.pk}/")
+                data = {name: str(int(seen.json()[name]) + 1)}
+                headers = {"If-Match": seen["ETag"]}
+                done.append(api.put(f"/{where}/{obj.pk}/", data, format="json", headers=headers).status_code)
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=count) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(done) <= {200, 412}
+    obj.refresh_from_db()
+    assert getattr(obj, name) == str(done.count(200))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connection, connections
 from django.urls import include, path
 from rest_framework import generics, mixins, permissions, viewsets
 from rest_framework.decorators import action
@@ -450,3 +452,38 @@ def test_locked_may_be_423(settings: Any) -> None:
     settings.CONCORD = {**settings.CONCORD, "LOCKED_STATUS": 423}
     assert exceptions.APIObjectLocked().status_code == 423
     assert exceptions.APIObjectAlreadyLocked().status_code == 409
+
+
+# ------------------------------------------------------------------------------- ATOMIC_REQUESTS
+
+
+@pytest.fixture
+def atomic_requests() -> Any:
+    connection.settings_dict["ATOMIC_REQUESTS"] = True
+    yield
+    connection.settings_dict["ATOMIC_REQUESTS"] = False
+
+
+@pytest.mark.django_db(transaction=True)
+def test_requests_that_are_transactions_begin_as_writers(atomic_requests: None) -> None:
+    reports = [Report.objects.create() for _ in range(2)]
+    done: list[int] = []
+    start = threading.Barrier(2)
+
+    def write(report: Report) -> None:
+        api = APIClient(raise_request_exception=False)
+        try:
+            start.wait()
+            for number in range(8):
+                answer = api.patch(f"/reports/{report.pk}/", {"title": str(number)}, format="json")
+                done.append(answer.status_code)
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=write, args=[report]) for report in reports]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert done == [200] * 16
+    assert set(Report.objects.values_list("title", flat=True)) == {"7"}

@@ -124,3 +124,25 @@ def test_refusals_are_rest_frameworks(error: Any, kind: Any) -> None:
 
 def test_nobody_is_nobody() -> None:
     assert plain.actor_of(Request(APIRequestFactory().get("/"))).holder is None
+
+
+class WriteHere:
+    """Reads may go anywhere, writes go to the default database."""
+
+    def db_for_write(self, model: Any, **hints: Any) -> str:
+        return "default"
+
+
+class LaggingView(View):
+    """Reads a replica, which shows an older state."""
+
+    def get_object(self) -> Any:
+        found = Post.objects.get(pk=self.kwargs["pk"])
+        found.text, found._state.db = "older", "replica"
+        return found
+
+
+def test_a_replica_that_lags_behind_decides_nothing(settings: Any) -> None:
+    settings.DATABASE_ROUTERS = [WriteHere()]
+    post = Post.objects.create(text="newer")
+    assert plain.guard(view_of(LaggingView, post.pk), "update", lambda obj: obj.text) == "newer"
