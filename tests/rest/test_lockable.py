@@ -352,7 +352,7 @@ def test_a_lockable_is_locked_for_nobody_and_freed_by_anybody(api: APIClient, ad
 # ------------------------------------------------------------------------------ on views of ours
 
 
-def test_the_gate_asks_the_model(api: APIClient) -> None:
+def test_the_gate_asks_the_model(api: APIClient, both_ways: str) -> None:
     contract = Contract.objects.create(text="old", state="signed")
     address = f"/contracts/{contract.pk}/"
     tag = api.get(address)["ETag"]

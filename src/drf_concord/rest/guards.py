@@ -268,7 +268,8 @@ class GuardedMixin(ConditionalMixin):
             return
         entry = rows.peek(type(seen), seen.pk, using=using, actor=intent.actor)
         try:
-            writes.check(intent, entry, current)
+            locked = intent.operation in writes.RULED and rule_of(self)(seen)
+            writes.check(intent, entry, current, locked)
         except ConcordError as refusal:
             conflicts.explain(self, refusal, seen, entry, conditions)
             raise
