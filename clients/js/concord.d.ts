@@ -99,6 +99,10 @@ export class Replica {
     } | null;
     /** @type {any[]} */
     _held: any[];
+    /** Versions of what is gone, the latest thousand: an older state brings nothing back. @type {Map<Key, number>} */
+    _gone: Map<Key, number>;
+    /** Whether a snapshot is on its way. */
+    get joining(): boolean;
     /** Forget what was taken in by half: the connection is gone. */
     cut(): void;
     /** Return what the frame `subscribe` says of this copy; nothing where all is to be sent again.
@@ -139,6 +143,8 @@ export class Replica {
         changes: Change[];
         locks: any[];
     };
+    /** @param {Key} pk @param {number} version */
+    _bury(pk: Key, version: number): void;
 }
 /**
  * Objects that follow the server. `items` is a plain, frozen array, another one after each change.
@@ -159,6 +165,9 @@ export class Collection extends EventTarget {
     _connection: Connection;
     _replica: Replica;
     _id: number;
+    _catching: boolean;
+    _retried: boolean;
+    _abort: () => void;
     /** @type {ConcordError | null} */
     _error: ConcordError | null;
     /** Resolves with this when the objects are there. @type {Promise<Collection>} */
@@ -178,7 +187,8 @@ export class Collection extends EventTarget {
     [Symbol.asyncIterator](): AsyncGenerator<readonly Item[]>;
 }
 /**
- * A websocket that comes back. Events: `status` (detail: `status`, `after` in milliseconds, `error`).
+ * A websocket that comes back. Events: `status` (detail: `status`; of `waiting` `after` in milliseconds, the `code` of
+ * the close and the `reason`; of `closed` the `error`).
  */
 export class Connection extends EventTarget {
     /** @param {string | URL} url @param {Options} [options] */
@@ -208,11 +218,12 @@ export class Connection extends EventTarget {
     _attempt: number;
     _heard: number;
     _asked: number;
-    _seq: number;
     _unacked: number;
     _rejected: boolean;
     /** @type {any} */
     _socket: any;
+    /** @type {any} */
+    _opening: any;
     /** @type {any} */
     _welcome: any;
     /** @type {any} */
@@ -236,15 +247,19 @@ export class Connection extends EventTarget {
     subscribe(options: SubscribeOptions): Collection;
     /** Do an action, as soon as there is a connection; a write is done once, however often it has to be sent.
      * @param {string} action @param {Record<string, any>} members `model`, `pk`, `data` and so on
-     * @param {{ signal?: AbortSignal }} [options]
+     * @param {{ signal?: AbortSignal, late?: (answer: any) => void }} [options] `late` is given the answer to what was
+     *   sent before it was given up
      * @returns {Promise<{ data: any, status: number, etag: string | null }>} */
-    call(action: string, members: Record<string, any>, { signal }?: {
+    call(action: string, members: Record<string, any>, { signal, late }?: {
         signal?: AbortSignal;
+        late?: (answer: any) => void;
     }): Promise<{
         data: any;
         status: number;
         etag: string | null;
     }>;
+    /** Open a new socket now, with the protocols that the page gives now: somebody logged in or out, or a token is new. */
+    reconnect(): void;
     /** Close for good: calls without an answer are rejected, collections end, locks run out. */
     close(): void;
     /** @param {any} target @param {string} type @param {() => void} listener */
@@ -252,13 +267,12 @@ export class Connection extends EventTarget {
     /** @param {ConnectionStatus} status @param {any} [detail] */
     _turn(status: ConnectionStatus, detail?: any): void;
     _open(): Promise<void>;
-    _opening: {} | null | undefined;
     /** Look now and then whether something is heard. A timer that comes late has slept with the page. */
     _watchOver(): void;
     /** The page is awake, or the network another one: ask at once whether the socket still lives. */
     _wake(): void;
-    /** Give up a socket that may be dead, without waiting for its close. */
-    _drop(): void;
+    /** Give up a socket without waiting for its close. @param {number} [code] @param {string} [reason] */
+    _drop(code?: number, reason?: string): void;
     /** @param {number} code @param {string} reason */
     _gone(code: number, reason: string): void;
     /** @param {ConcordError} error */
@@ -267,6 +281,8 @@ export class Connection extends EventTarget {
     _send(frame: any): void;
     /** @param {any} call */
     _ask(call: any): any;
+    /** @param {string} text */
+    _oversized(text: string): boolean;
     /** @param {Collection} collection */
     _follow(collection: Collection, ...args: any[]): void;
     /** @param {Collection} collection */
@@ -281,6 +297,8 @@ export class Connection extends EventTarget {
     _answered(frame: any): void;
     /** @param {any} frame */
     _ended(frame: any): void;
+    /** Whether the page may have another token than the one that was refused. */
+    _mayKnowBetter(): boolean;
     /** @param {number} id @param {any} change */
     _lockNews(id: number, change: any): void;
 }
@@ -340,8 +358,8 @@ export class Resource {
     unlock(target: Item | Key, options?: {
         signal?: AbortSignal;
     }): Promise<void>;
-    /** End somebody's lock and take it; needs the permission `concord.break`.
-     * @param {Item | Key} target @param {{ ttl?: number, reason?: string, signal?: AbortSignal }} [options] */
+    /** End somebody's lock and take it, for as long as the server gives; renewed with `ttl`. Needs the permission
+     * `concord.break`. @param {Item | Key} target @param {{ ttl?: number, reason?: string, signal?: AbortSignal }} [options] */
     takeOver(target: Item | Key, { ttl, reason, signal }?: {
         ttl?: number;
         reason?: string;
@@ -358,10 +376,12 @@ export class Resource {
         status: number;
         etag: string | null;
     }>;
-    /** @param {string} action @param {any} members @param {{ signal?: AbortSignal }} options
+    /** @param {string} action @param {any} members
+     * @param {{ signal?: AbortSignal, late?: (answer: any) => void }} options
      * @returns {Promise<{ data: any, status: number, etag: string | null }>} */
-    _do(action: string, members: any, { signal }: {
+    _do(action: string, members: any, { signal, late }: {
         signal?: AbortSignal;
+        late?: (answer: any) => void;
     }): Promise<{
         data: any;
         status: number;
@@ -387,7 +407,6 @@ export class Lock extends EventTarget {
     /** @type {LockState} */
     state: LockState;
     _renewing: boolean;
-    _shift: number;
     _ends: number;
     _due: number;
     /** @type {any} */
@@ -401,6 +420,8 @@ export class Lock extends EventTarget {
     _plan(): void;
     /** Renew where it is time, or where there is news that this lock may be gone. @param {any} [news] */
     _check(news?: any): void;
+    /** Read whether a lock without an end still stands: news of it are not made up for after a cut. */
+    _look(): Promise<void>;
     _renew(): Promise<void>;
     _stop(): void;
     /** @param {ConcordError} error */
@@ -426,6 +447,7 @@ export type LockState = {
     holder: string | null;
     acquired_at: string | null;
     expires_at: string | null;
+    expires_in: number | null;
     generation: number;
 };
 /**

@@ -240,6 +240,8 @@ def describe(lock: Lock, now: int, *, viewer: str | None, disclose: bool) -> dic
         "holder": holder_name(lock.holder) if not free and (disclose or mine) else None,
         "acquired_at": None if free else iso(lock.acquired_at),
         "expires_at": None if free or lock.expires_at is None else iso(lock.expires_at),
+        # for who has another clock
+        "expires_in": None if free or lock.expires_at is None else (lock.expires_at - now) / 1_000_000,
         "generation": lock.generation,
     }
 

@@ -33,6 +33,7 @@ METHODS = {
     "update": "PUT",
     "patch": "PATCH",
     "delete": "DELETE",
+    "lock_state": "GET",
     "lock": "POST",
     "renew": "PATCH",
     "unlock": "DELETE",
@@ -47,8 +48,8 @@ VIEW_ACTIONS = {
     "break": "lock_break",
 }
 """What a frame's action is called on a viewset, where that differs."""
-LOCKING = {"lock_acquire", "lock_renew", "lock_release", "lock_break"}
-SINGLE = {"retrieve", "update", "patch", "delete", "lock", "renew", "unlock", "break"}
+LOCKING = {"lock_state", "lock_acquire", "lock_renew", "lock_release", "lock_break"}
+SINGLE = {"retrieve", "update", "patch", "delete", "lock_state", "lock", "renew", "unlock", "break"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@
 /** @typedef {Readonly<Record<string, any>>} Item An object of the API; frozen, and it knows its tag. */
 /** @typedef {{ state: string, mine: boolean, mode: string | null, scope: string | string[] | null,
  *    reason: string, holder: string | null, acquired_at: string | null, expires_at: string | null,
- *    generation: number }} LockState The body of `GET .../lock/`. */
+ *    expires_in: number | null, generation: number }} LockState The body of `GET .../lock/`. */
 /** @typedef {"connecting" | "live" | "stale" | "ended"} CollectionStatus `stale`: the items are those of before the cut. */
 /** @typedef {"connecting" | "open" | "waiting" | "closed"} ConnectionStatus */
 /** @typedef {{ action: string, pk: Key, item: Item | null, before: Item | null, reason?: string }} Change */
@@ -31,7 +31,7 @@
 const MAX_WAITING = 1000; // calls that wait for an answer
 const KEY_LIFE = 9 * 60_000; // the server knows an idempotency key for ten minutes
 const NEWS_OF_LOCKS = new Set(["LOCKED", "UNLOCKED", "BROKEN", "EXPIRED"]);
-const READS = new Set(["list", "retrieve", "lock", "renew", "unlock", "break"]);
+const UNKEYED = new Set(["list", "retrieve", "lock_state", "lock", "renew", "unlock", "break"]); // the server reads no key there
 
 // ------------------------------------------------------------------------------------------ errors
 
@@ -130,7 +130,7 @@ export const keyOf = (item) => known.get(item)?.pk;
 
 /** @param {Item | Key} target @param {string} field @returns {Key} */
 function named(target, field) {
-  const pk = typeof target === "object" ? target[field] ?? keyOf(target) : target;
+  const pk = target && typeof target === "object" ? target[field] ?? keyOf(target) : target;
   if (pk !== undefined && pk !== null) return pk;
   throw new TypeError("Pass the key of the object, or the object as it was read (a copy knows no tag).");
 }
@@ -166,6 +166,13 @@ export class Replica {
     this._next = null;
     /** @type {any[]} */
     this._held = [];
+    /** Versions of what is gone, the latest thousand: an older state brings nothing back. @type {Map<Key, number>} */
+    this._gone = new Map();
+  }
+
+  /** Whether a snapshot is on its way. */
+  get joining() {
+    return this._fresh !== null;
   }
 
   /** Forget what was taken in by half: the connection is gone. */
@@ -242,17 +249,26 @@ export class Replica {
       const before = row?.item ?? null;
       if (NEWS_OF_LOCKS.has(action)) {
         found.locks.push({ action, pk, lock });
-      } else if (row && version !== null && row.version !== null && version < row.version) {
-        continue; // older than what is shown
+      } else if (version !== null && version < (row?.version ?? this._gone.get(pk) ?? -Infinity)) {
+        continue; // older than what is, or was, shown
       } else if (action === "DELETED") {
+        if (version !== null) this._bury(pk, version);
         if (this.rows.delete(pk)) found.changes.push({ action, pk, item: null, before, reason });
       } else if (action === "CREATED" || action === "UPDATED") {
         const item = itemOf(instance, pk, etag);
+        if (row && version !== null && version === row.version && same(row.item, item)) continue; // told before
         this.rows.set(pk, { item, version });
         found.changes.push({ action: row ? "UPDATED" : "CREATED", pk, item, before });
       }
     }
     return found;
+  }
+
+  /** @param {Key} pk @param {number} version */
+  _bury(pk, version) {
+    this._gone.delete(pk);
+    this._gone.set(pk, version);
+    if (this._gone.size > 1000) this._gone.delete(/** @type {Key} */ (this._gone.keys().next().value));
   }
 }
 
@@ -282,6 +298,10 @@ export class Collection extends EventTarget {
     this._connection = connection;
     this._replica = new Replica();
     this._id = 0;
+    this._catching = false;
+    this._retried = false;
+    this._abort = () => this.close();
+    options.signal?.addEventListener("abort", this._abort, { once: true });
     /** @type {ConcordError | null} */
     this._error = null;
     /** Resolves with this when the objects are there. @type {Promise<Collection>} */
@@ -350,12 +370,18 @@ export class Collection extends EventTarget {
       this.dispatchEvent(event("lock", news));
     }
     if (frame.type === "reset" && this.status === "live") this._turn("stale");
-    else if (frame.type === "subscribed" ? frame.how !== "snapshot" : found && this._replica.complete) this._turn("live");
+    else if (frame.type === "subscribed") this._catching = frame.how === "resumed"; // what was missed follows
+    const current = found || (frame.type === "mark" && this._catching) || (frame.type === "subscribed" && frame.how === "live");
+    if (current && this._replica.complete && !this._replica.joining) {
+      this._catching = this._retried = false;
+      this._turn("live");
+    }
   }
 
   /** @param {ConcordError | null} error */
   _end(error) {
     if (this.status === "ended") return;
+    this.options.signal?.removeEventListener("abort", this._abort);
     this._error = error;
     this._turn("ended");
     this.dispatchEvent(event("end", { error }));
@@ -367,7 +393,8 @@ export class Collection extends EventTarget {
 const closed = () => new ConnectionError("The connection was closed.", { code: "closed" });
 
 /**
- * A websocket that comes back. Events: `status` (detail: `status`, `after` in milliseconds, `error`).
+ * A websocket that comes back. Events: `status` (detail: `status`; of `waiting` `after` in milliseconds, the `code` of
+ * the close and the `reason`; of `closed` the `error`).
  */
 export class Connection extends EventTarget {
   /** @param {string | URL} url @param {Options} [options] */
@@ -389,11 +416,12 @@ export class Connection extends EventTarget {
     this._attempt = 0;
     this._heard = 0;
     this._asked = 0;
-    this._seq = 0;
     this._unacked = 0;
     this._rejected = false;
     /** @type {any} */
     this._socket = null;
+    /** @type {any} */
+    this._opening = null;
     /** @type {any} */
     this._welcome = null;
     /** @type {any} */
@@ -430,7 +458,6 @@ export class Connection extends EventTarget {
       queueMicrotask(() => collection._end(closed()));
       return collection;
     }
-    options.signal?.addEventListener("abort", () => collection.close(), { once: true });
     this._collections.add(collection);
     if (this._welcome) this._follow(collection);
     return collection;
@@ -438,9 +465,10 @@ export class Connection extends EventTarget {
 
   /** Do an action, as soon as there is a connection; a write is done once, however often it has to be sent.
    * @param {string} action @param {Record<string, any>} members `model`, `pk`, `data` and so on
-   * @param {{ signal?: AbortSignal }} [options]
+   * @param {{ signal?: AbortSignal, late?: (answer: any) => void }} [options] `late` is given the answer to what was
+   *   sent before it was given up
    * @returns {Promise<{ data: any, status: number, etag: string | null }>} */
-  call(action, members, { signal } = {}) {
+  call(action, members, { signal, late } = {}) {
     return new Promise((resolve, reject) => {
       signal?.throwIfAborted();
       if (this.status === "closed") throw closed();
@@ -448,20 +476,35 @@ export class Connection extends EventTarget {
         throw new ConnectionError(`${MAX_WAITING} calls wait for an answer already.`, { code: "too_many" });
       }
       const id = ++this._ids;
-      const key = this.options.idempotency && !READS.has(action) ? { idempotency_key: crypto.randomUUID() } : {};
-      const abort = () => this._calls.delete(id) && reject(signal?.reason);
+      const key = this.options.idempotency && !UNKEYED.has(action) ? { idempotency_key: uuid() } : {};
+      const abort = () => {
+        if (!this._calls.has(id)) return;
+        if (late && call.sent) Object.assign(call, { resolve: (/** @type {any} */ value) => (settle(), late(value)), reject: settle });
+        else this._calls.delete(id);
+        reject(signal?.reason);
+      };
       const settle = () => {
         this._calls.delete(id);
         signal?.removeEventListener("abort", abort);
       };
       signal?.addEventListener("abort", abort, { once: true });
       const text = JSON.stringify({ action, request_id: id, ...members, ...key });
-      const call = { text, sent: 0, repeatable: READS.has(action) || "idempotency_key" in key,
+      const call = { text, sent: 0, retried: false,
+        repeatable: action === "break" ? false : UNKEYED.has(action) || "idempotency_key" in key,
         resolve: (/** @type {any} */ value) => (settle(), resolve(value)),
         reject: (/** @type {any} */ error) => (settle(), reject(error)) };
       this._calls.set(id, call);
       if (this._welcome) this._ask(call);
     });
+  }
+
+  /** Open a new socket now, with the protocols that the page gives now: somebody logged in or out, or a token is new. */
+  reconnect() {
+    if (this.status === "closed") return;
+    this._after = null;
+    this._attempt = 0;
+    this._drop(1000, "reconnect");
+    this._open();
   }
 
   /** Close for good: calls without an answer are rejected, collections end, locks run out. */
@@ -487,16 +530,17 @@ export class Connection extends EventTarget {
     this._timer = null;
     this._turn("connecting");
     const attempt = (this._opening = {});
+    this._asked = 0;
+    this._heard = Date.now();
+    this._watchOver(); // also over what the page takes to give its protocols
     try {
       const { protocols = [], WebSocket = globalThis.WebSocket } = this.options;
       const own = typeof protocols === "function" ? await protocols() : protocols;
       if (this._opening !== attempt || this.status === "closed") return;
       const socket = new WebSocket(this.url, ["concord.v1", ...own]);
       this._socket = socket;
-      this._heard = Date.now();
       socket.onmessage = (/** @type {any} */ { data }) => socket === this._socket && this._hear(data);
       socket.onclose = (/** @type {any} */ { code, reason }) => socket === this._socket && this._gone(code, reason);
-      this._watchOver();
     } catch (error) {
       if (this._opening === attempt) this._gone(1006, String(error));
     }
@@ -516,7 +560,8 @@ export class Connection extends EventTarget {
 
   /** The page is awake, or the network another one: ask at once whether the socket still lives. */
   _wake() {
-    if (this.status === "waiting" && this._after === null) this._open();
+    const stuck = this.status === "connecting" && !this._socket && Date.now() - this._heard > this.options.probe;
+    if (stuck || (this.status === "waiting" && this._after === null)) this._open();
     else if (this._welcome && !this._asked) {
       this._asked = Date.now();
       this._send({ action: "ping" });
@@ -524,10 +569,10 @@ export class Connection extends EventTarget {
     for (const lock of this._locks) lock._check();
   }
 
-  /** Give up a socket that may be dead, without waiting for its close. */
-  _drop() {
+  /** Give up a socket without waiting for its close. @param {number} [code] @param {string} [reason] */
+  _drop(code = 1006, reason = "no answer") {
     const socket = this._socket;
-    this._gone(1006, "no answer");
+    this._gone(code, reason);
     socket?.close();
   }
 
@@ -537,10 +582,12 @@ export class Connection extends EventTarget {
     this._socket = this._welcome = this._opening = null;
     clearTimeout(this._watch);
     this._followed.clear();
-    for (const collection of this._collections) collection._cut();
-    for (const call of this._calls.values()) {
+    clearTimeout(this._timer);
+    for (const collection of [...this._collections]) collection._cut();
+    for (const call of [...this._calls.values()]) {
       if (call.sent && !call.repeatable) call.reject(unknown());
     }
+    if (/** @type {string} */ (this.status) === "closed") return; // by who was told just now
     const final = code >= 4400 && code < 4500 && code !== 4429;
     // a token that has run out gets one more chance, with those that the page gives now
     if (final && (code !== 4401 || typeof this.options.protocols !== "function" || this._rejected)) {
@@ -554,7 +601,7 @@ export class Connection extends EventTarget {
       this._after = null;
       this._open();
     }, after);
-    this._turn("waiting", { after, code });
+    this._turn("waiting", { after, code, reason });
   }
 
   /** @param {ConcordError} error */
@@ -581,8 +628,19 @@ export class Connection extends EventTarget {
   /** @param {any} call */
   _ask(call) {
     if (call.sent && Date.now() - call.sent > KEY_LIFE) return call.reject(unknown());
+    if (this._oversized(call.text)) {
+      const { max_frame: limit } = this._welcome;
+      return call.reject(new ConcordError(`This is too long: the server takes ${limit} bytes at once. Nothing was sent.`,
+        { status: 413, code: "too_large" }));
+    }
     call.sent ||= Date.now();
     this._send(call.text);
+  }
+
+  /** @param {string} text */
+  _oversized(text) {
+    const { max_frame: limit } = this._welcome;
+    return text.length * 3 > limit && byteLength(text) > limit;
   }
 
   /** @param {Collection} collection */
@@ -593,7 +651,7 @@ export class Connection extends EventTarget {
     const frame = { action: "subscribe", request_id: id, model, group_by: groupBy, value, query, arguments: kwargs,
       mode, snapshot: true };
     const text = JSON.stringify({ ...frame, ...collection._replica.resume() });
-    this._send(text.length * 3 < this._welcome.max_frame || byteLength(text) < this._welcome.max_frame ? text : frame);
+    this._send(this._oversized(text) ? frame : text);
   }
 
   /** @param {Collection} collection */
@@ -631,6 +689,7 @@ export class Connection extends EventTarget {
 
   /** @param {number} seq @param {number} size */
   _acknowledge(seq, size) {
+    if (!this._welcome) return; // closed by who was told
     this._unacked += size * 3; // the window is of bytes: a character may have three
     if (this._unacked * 2 < this._welcome.window) return;
     this._unacked = 0;
@@ -642,7 +701,10 @@ export class Connection extends EventTarget {
     const call = this._calls.get(frame.request_id);
     const { response_status: status, data, errors, etag = null, code = null } = frame;
     if (status < 400) call?.resolve({ data, status, etag });
-    else call?.reject(refusal(status, errors.length === 1 ? errors[0] : errors, code));
+    else if (status === 401 && call && !call.retried && this._mayKnowBetter()) {
+      Object.assign(call, { retried: true, sent: 0 }); // refused, so not done
+      this.reconnect();
+    } else call?.reject(refusal(status, errors.length === 1 ? errors[0] : errors, code));
   }
 
   /** @param {any} frame */
@@ -652,11 +714,21 @@ export class Connection extends EventTarget {
     this._followed.delete(frame.request_id);
     if (frame.type === "end" && (frame.code === 410 || frame.code === 503)) {
       collection._cut();
-      this._follow(collection); // as the server asks for
+      if (this._welcome && this._collections.has(collection)) this._follow(collection); // as the server asks for
+      return;
+    }
+    if (frame.type === "end" && frame.code === 401 && !collection._retried && this._mayKnowBetter()) {
+      collection._retried = true;
+      this.reconnect();
       return;
     }
     this._collections.delete(collection);
     collection._end(refusal(frame.code, frame.message ?? "You may not follow this any more."));
+  }
+
+  /** Whether the page may have another token than the one that was refused. */
+  _mayKnowBetter() {
+    return typeof this.options.protocols === "function";
   }
 
   /** @param {number} id @param {any} change */
@@ -666,13 +738,21 @@ export class Connection extends EventTarget {
     for (const lock of this._locks) {
       const { model: own, key } = lock.resource;
       const pk = collection?.get(change.pk)?.[key] ?? change.pk;
-      if (own.toLowerCase() === model && lock.pk === pk) lock._check(change.lock);
+      if (own.toLowerCase() === model && String(lock.pk) === String(pk)) lock._check(change.lock);
     }
   }
 }
 
 const unknown = () => new ConnectionError(
   "The connection was cut before the answer came: read the object to see whether this was done.", { code: "unknown_outcome" });
+/** A random uuid, also on pages of plain http, which have no randomUUID(). */
+const uuid = () => {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = (bytes[6] & 15) | 64;
+  bytes[8] = (bytes[8] & 63) | 128;
+  const hex = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  return hex.replace(/(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
+};
 const byteLength = (/** @type {string} */ text) => new TextEncoder().encode(text).length;
 
 /** @param {string | URL} url */
@@ -750,7 +830,7 @@ export class Resource {
    *   id?: string, signal?: AbortSignal }} [options] `ttl` in seconds; a freeze lasts until it is released. `id`
    *   is a uuid: whoever asks with that of a lock of his own gets that lock again
    * @returns {Promise<Lock>} */
-  async lock(target, { mode, ttl = mode === "freeze" ? null : 30, reason, scope, id = crypto.randomUUID(), signal } = {}) {
+  async lock(target, { mode, ttl = mode === "freeze" ? null : 30, reason, scope, id = uuid(), signal } = {}) {
     const data = { ttl, reason, mode, scope, id };
     return this._locked("lock", target, data, ttl, signal);
   }
@@ -761,8 +841,8 @@ export class Resource {
     await this._do("unlock", { pk: named(target, this.key) }, options);
   }
 
-  /** End somebody's lock and take it; needs the permission `concord.break`.
-   * @param {Item | Key} target @param {{ ttl?: number, reason?: string, signal?: AbortSignal }} [options] */
+  /** End somebody's lock and take it, for as long as the server gives; renewed with `ttl`. Needs the permission
+   * `concord.break`. @param {Item | Key} target @param {{ ttl?: number, reason?: string, signal?: AbortSignal }} [options] */
   async takeOver(target, { ttl = 30, reason, signal } = {}) {
     return this._locked("break", target, { take: true, reason }, ttl, signal);
   }
@@ -771,7 +851,9 @@ export class Resource {
    * @param {AbortSignal} [signal] */
   async _locked(action, target, data, ttl, signal) {
     const pk = named(target, this.key), begun = Date.now();
-    const { data: state } = await this._do(action, { pk, data }, { signal });
+    // who gives up after it was sent gives the lock back
+    const late = (/** @type {any} */ answer) => new Lock(this, pk, answer.data, ttl, begun).release().catch(() => {});
+    const { data: state } = await this._do(action, { pk, data }, { signal, late });
     return new Lock(this, pk, state, ttl, begun);
   }
 
@@ -789,6 +871,7 @@ export class Resource {
     try {
       return await this._do(action, members, options);
     } catch (error) {
+      if (error instanceof LockLostError && typeof options.lock === "object") options.lock._lose(error);
       if (error instanceof ConflictError) {
         error.mine = data;
         error.base = typeof target === "object" ? target : null;
@@ -799,11 +882,18 @@ export class Resource {
     }
   }
 
-  /** @param {string} action @param {any} members @param {{ signal?: AbortSignal }} options
+  /** @param {string} action @param {any} members
+   * @param {{ signal?: AbortSignal, late?: (answer: any) => void }} options
    * @returns {Promise<{ data: any, status: number, etag: string | null }>} */
-  _do(action, members, { signal }) {
-    if (this._url) return this._fetch(action, members, signal);
-    return this._connection.call(action, { model: this.model, ...members }, { signal });
+  async _do(action, members, { signal, late }) {
+    if (!this._url) return this._connection.call(action, { model: this.model, ...members }, { signal, late });
+    signal?.throwIfAborted();
+    if (!late || !signal) return this._fetch(action, members, signal);
+    const answer = this._fetch(action, members);
+    return new Promise((resolve, reject) => {
+      answer.then((value) => (signal.aborted ? late(value) : resolve(value)), reject);
+      signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+    });
   }
 
   /** @param {string} action @param {any} members @param {AbortSignal} [signal] */
@@ -821,12 +911,13 @@ export class Resource {
     if (token && url.origin === globalThis.location?.origin && !headers.has("X-CSRFToken")) headers.set("X-CSRFToken", token);
     const body = members.data === undefined ? undefined : JSON.stringify(members.data);
     // "no-cache": the browser asks with the tag it has, and shows its own copy where that is answered 304
-    const answer = await fetch(url, { method, headers, body, signal, cache: "no-cache" }).catch((error) => {
+    const lost = (/** @type {any} */ error) => {
       if (signal?.aborted) throw signal.reason;
       throw method === "GET" ? new ConnectionError(String(error), { code: "unreachable" }) : unknown();
-    });
+    };
+    const answer = await fetch(url, { method, headers, body, signal, cache: "no-cache" }).catch(lost);
     const json = /json/.test(answer.headers.get("Content-Type") ?? "");
-    const data = json ? await answer.json() : null;
+    const data = json ? await answer.json().catch((error) => lost(error)) : null;
     if (!answer.ok) {
       const error = refusal(answer.status, data);
       error.retryAfter = Number(answer.headers.get("Retry-After")) || null;
@@ -845,6 +936,7 @@ function addressOf(action, pk) {
     case "create": return ["POST", ""];
     case "update": return ["PUT", one];
     case "patch": case "delete": return [action.toUpperCase(), one];
+    case "lock_state": return ["GET", `${one}lock/`];
     case "lock": return ["POST", `${one}lock/`];
     case "renew": return ["PATCH", `${one}lock/`];
     case "unlock": return ["DELETE", `${one}lock/`];
@@ -867,7 +959,6 @@ export class Lock extends EventTarget {
     /** @type {LockState} */
     this.state = state;
     this._renewing = false;
-    this._shift = Date.parse(state.acquired_at) - begun; // the server's clock and ours; it ends no earlier there
     this._ends = this._due = 0;
     /** @type {any} */
     this._timer = null;
@@ -890,7 +981,8 @@ export class Lock extends EventTarget {
   /** @param {any} state @param {number} begun when it was asked for */
   _granted(state, begun) {
     this.state = state;
-    this._ends = state.expires_at === null ? Infinity : Date.parse(state.expires_at) - this._shift;
+    // the server counted after we had asked: it ends no earlier there
+    this._ends = state.expires_in === null ? Infinity : begun + state.expires_in * 1000;
     this._due = begun + (this._ends - begun) / 3;
     this._trouble = null;
     this._plan();
@@ -907,9 +999,17 @@ export class Lock extends EventTarget {
   _check(news) {
     if (!this.held) return;
     const doubtful = news && (!news.mine || news.generation !== this.state.generation);
-    if (Date.now() >= this._ends) this._lose(this._trouble ?? ranOut());
+    if (doubtful && this._ends === Infinity) this._lose(ended()); // nothing to renew
+    else if (this._ends === Infinity) this._look();
+    else if (Date.now() >= this._ends) this._lose(this._trouble ?? ranOut());
     else if (doubtful || Date.now() >= this._due) this._renew();
     else this._plan();
+  }
+
+  /** Read whether a lock without an end still stands: news of it are not made up for after a cut. */
+  async _look() {
+    const { data } = await this.resource._do("lock_state", { pk: this.pk }, {}).catch(() => ({ data: null }));
+    if (this.held && data && (data.state === "free" || data.generation !== this.state.generation)) this._lose(ended());
   }
 
   async _renew() {
@@ -924,11 +1024,12 @@ export class Lock extends EventTarget {
       const { data } = await this.resource._do("renew", members, { signal });
       if (this.held) this._granted(data, begun);
     } catch (error) {
-      if (!(error instanceof ConcordError)) return; // out of time: what was planned says so
-      this._trouble = error;
-      if (error.status === 429) this._due = Infinity; // held for as long as is allowed: it runs out
+      if (!(error instanceof ConcordError)) this._due = Date.now() + 1000; // also what the page's own functions throw
+      else if (error.code === "lock_limit") this._due = Infinity; // held for as long as is allowed: it runs out
+      else if (error.status === 429) this._due = Date.now() + (error.retryAfter ?? 1) * 1000;
       else if (error.status >= 400 && error.status < 500) this._lose(error);
       else this._due = Date.now() + 1000;
+      if (error instanceof ConcordError) this._trouble = error;
       this._plan();
     } finally {
       this._renewing = false;
@@ -949,6 +1050,7 @@ export class Lock extends EventTarget {
   }
 }
 
+const ended = () => new LockLostError("Somebody ended the lock.", { status: 412, code: "lock_lost" });
 const ranOut = () => new LockLostError("The lock has run out.", { status: 412, code: "lock_lost" });
 
 /**
