@@ -1,11 +1,11 @@
 /** A board: the lists, the tasks of one of them, and who is editing what. */
 import { ConflictError, LockedError } from "../drf_concord/concord.js";
 import { announce, find, make, title, toast } from "./dom.js";
-import { drafts, remember } from "./drafts.js";
-import { Editor } from "./editor.js";
+import { choice, drafts, remember } from "./drafts.js";
+import { Editor, orphaned } from "./editor.js";
 import { followLocks } from "./locks.js";
 import { rows } from "./rows.js";
-import { connection, me, sending } from "./session.js";
+import { broken, connection, sending } from "./session.js";
 
 const lists = connection.resource("todolist.List");
 const tasks = connection.resource("todolist.Task");
@@ -22,6 +22,7 @@ const editor = new Editor(tasks, {
   lockOf: (pk) => locks.get(pk),
   holding: () => find("#hold").checked,
   list: () => list,
+  ours,
   shown: (pk) => table.show(pk),
   closed(pk) {
     // not back(): two boards on one page share their history, and the last step may be the other's
@@ -47,8 +48,10 @@ function arrive() {
   const there = place();
   const known = everyList.get(there.list) ?? everyList.items[0];
   if ((known?.id ?? null) !== list) show(known?.id ?? null);
-  if (there.task === null && editor.pk !== null) editor.dialog.close();
-  else if (there.task !== null && live?.status === "live") editor.open(there.task);
+  if (there.task === editor.pk) return;
+  find("#conflict").close();
+  if (there.task === null) editor.close();
+  else if (live && live.status !== "connecting") editor.open(there.task);
 }
 addEventListener("popstate", arrive);
 
@@ -58,29 +61,46 @@ function open(pk) {
 
 // ------------------------------------------------------------------------------------------ the lists
 
+/** @type {Map<number, HTMLElement>} kept, so that none goes from under a finger */
+const listRows = new Map();
+
+function listRow(id) {
+  const button = make("button", { type: "button" }, make("span", { className: "name" }),
+    make("span", { className: "count" }), make("span", { className: "hidden" }, " to do"));
+  button.addEventListener("click", () => go({ list: id }));
+  return make("li", {}, button);
+}
+
 function showLists() {
-  find("#lists").replaceChildren(
-    ...everyList.items.map(({ id, name, tasks: all }) => {
-      const left = all.filter(({ done }) => !done).length;
-      const button = make("button", { type: "button" }, name, make("span", { className: "count" }, ` ${left}`, make("span", { className: "hidden" }, " to do")));
-      if (id === list) button.ariaCurrent = "true";
-      button.addEventListener("click", () => go({ list: id }));
-      return make("li", {}, button);
-    }),
-  );
+  const box = find("#lists");
+  for (const [id, element] of listRows) {
+    if (!everyList.get(id)) (element.remove(), listRows.delete(id));
+  }
+  for (const [place, { id, name, tasks: all }] of everyList.items.entries()) {
+    const element = listRows.get(id) ?? listRow(id);
+    listRows.set(id, element);
+    find(".name", element).textContent = name;
+    find(".count", element).textContent = ` ${all.filter(({ done }) => !done).length}`;
+    find("button", element).ariaCurrent = id === list ? "true" : null;
+    if (box.children[place] !== element) box.insertBefore(element, box.children[place] ?? null);
+  }
   const current = everyList.get(list);
   if (current) find("#list-title").textContent = current.name;
 }
 
 everyList.addEventListener("change", () => {
-  const focused = [...find("#lists").children].findIndex((item) => item.contains(document.activeElement));
   showLists();
-  if (focused >= 0) find("#lists").children[Math.min(focused, everyList.items.length - 1)]?.querySelector("button").focus();
-  if (!everyList.get(list)) arrive();
+  if (everyList.get(list)) return;
+  editor.changed(null); // its list is gone, and it with it
+  arrive();
 });
-everyList.ready.then(() => (arrive(), showLists()), (error) => trouble(error));
+everyList.ready.then(() => (arrive(), showLists()), () => {});
+everyList.addEventListener("end", ({ detail }) => trouble(detail.error));
 
 function trouble(error) {
+  if (!error) return; // it was left by this page itself
+  broken();
+  if (live?.items.length) return toast(`${error.message} What is shown here is not up to date any more.`, { seconds: Infinity });
   find("#list-title").textContent = "This board cannot be shown";
   find("#list").ariaBusy = "false";
   find("#empty").hidden = false;
@@ -106,14 +126,17 @@ function show(pk) {
   const shown = (live = tasks.subscribe({ groupBy: "list_id", value: pk }));
   let before = true;
   shown.addEventListener("change", ({ detail }) => {
-    const others = before ? [] : detail.changes.filter((change) => !mine.delete(change.pk));
+    const others = before ? [] : detail.changes.filter((change) => !mine.delete(`${change.pk} ${change.action}`));
     table.render(detail.items, new Set(others.map((change) => change.pk)));
     for (const change of others) {
       const { text } = change.item ?? change.before;
       announce({ CREATED: `New: ${text}.`, DELETED: `Gone: ${text}.` }[change.action] ?? `Changed: ${text}.`);
     }
     empty();
-    if (detail.changes.some((change) => change.pk === editor.pk)) editor.changed(shown.get(editor.pk));
+    for (const { pk: key, action, reason } of detail.changes) {
+      if (key === editor.pk) editor.changed(shown.get(key), reason);
+      else if (action === "DELETED" && reason !== "left") lookAfter(key);
+    }
   });
   locks = followLocks(shown, (key) => {
     table.show(key);
@@ -127,7 +150,14 @@ function show(pk) {
     find("#list").ariaBusy = "false";
     empty();
     arrive();
-  }, (error) => live === shown && trouble(error));
+    for (const key of drafts.keys()) if (!shown.get(key) && drafts.get(key).base.list === pk) lookAfter(key);
+  }, () => {});
+  shown.addEventListener("end", ({ detail: { error } }) => live === shown && trouble(error));
+}
+
+/** What was typed into a task that is gone is not gone with it. */
+function lookAfter(key) {
+  if (key !== editor.pk && drafts.has(key)) orphaned(key, () => editor.open(key), () => table.show(key));
 }
 
 function empty() {
@@ -136,10 +166,12 @@ function empty() {
   line.textContent = live === null ? "Make a list, and it is on the other board too." : "Nothing to do here. Write down the first thing below.";
 }
 
-/** Note that the next news of an object is of what this page did. */
+/** Note that the next news of a task is of what this page did. */
 function ours(promise) {
   return sending(promise).then((item) => {
-    if (live?.get(item.id) === undefined || JSON.stringify(live.get(item.id)) !== JSON.stringify(item)) mine.add(item.id);
+    const shown = item && live?.get(item.id);
+    if (item?.list === list && !shown) mine.add(`${item.id} CREATED`);
+    else if (shown && JSON.stringify(shown) !== JSON.stringify(item)) mine.add(`${item.id} UPDATED`);
     return item;
   });
 }
@@ -154,7 +186,7 @@ async function toggle(item, done) {
       if (error instanceof ConflictError && error.theirs && !error.conflicting?.length && attempt < 3) based = error.theirs;
       else if (error instanceof ConflictError) return toast("Somebody else was faster; look at it as it is now.");
       else if (error instanceof LockedError) return toast(error.mine ? "You are editing this task elsewhere." : `${title(error.holder)} is editing this task, so it stays as it is.`);
-      else return toast(`Not saved: ${error.message}`, "Try again", () => toggle(live?.get(item.id) ?? based, done), 30);
+      else return toast(`Not saved: ${error.message}`, { action: "Try again", act: () => toggle(live?.get(item.id) ?? based, done), seconds: 30 });
     }
   }
 }
@@ -171,7 +203,7 @@ function adds(form, name, send) {
     busy = true;
     form.ariaBusy = "true";
     try {
-      await ours(send(text));
+      await send(text);
       if (input.value.trim() === text) input.value = "";
       keep();
     } catch (error) {
@@ -182,9 +214,9 @@ function adds(form, name, send) {
     }
   });
 }
-adds(find("#add-task"), "new task", (text) => tasks.create({ list, text }));
+adds(find("#add-task"), "new task", (text) => ours(tasks.create({ list, text })));
 adds(find("#add-list"), "new list", async (name) => {
-  const made = await lists.create({ name });
+  const made = await sending(lists.create({ name }));
   find("#new-list").open = false;
   await everyListHas(made.id);
   go({ list: made.id });
@@ -200,6 +232,6 @@ function everyListHas(pk) {
 }
 
 // how somebody likes to work is kept for him, not for the other one
-const hold = find("#hold");
-hold.checked = localStorage.getItem(`concord ${me} hold`) !== "no";
-hold.addEventListener("change", () => localStorage.setItem(`concord ${me} hold`, hold.checked ? "yes" : "no"));
+const [hold, kept] = [find("#hold"), choice("hold", "yes")];
+hold.checked = kept.get() !== "no";
+hold.addEventListener("change", () => kept.set(hold.checked ? "yes" : "no"));

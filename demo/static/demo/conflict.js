@@ -9,7 +9,8 @@ const shown = (value) => (typeof value === "boolean" ? (value ? "yes" : "no") : 
  *
  * @param {{ base: any, mine: any, theirs: any, by: string | null, at: string | null }} conflict the whole values of
  *   the task: where both began, what is to be saved, and what stands there now
- * @returns {Promise<any>} the values to write, those of all fields; null to go on editing
+ * @returns {Promise<{ save: boolean, values: any }>} what is to be written, of all fields; not to `save` it is to go on
+ *   editing, with what was written into the fields for both
  */
 export function resolve({ base, mine, theirs, by, at }) {
   const dialog = find("#conflict");
@@ -22,7 +23,8 @@ export function resolve({ base, mine, theirs, by, at }) {
   find("#conflict-fields").replaceChildren(...fields.map((name) => field(name, base, mine, theirs, by)));
 
   return new Promise((done) => {
-    let chosen = null;
+    let save = false;
+    let values = mine;
     const form = find("form", dialog);
     const all = (which) => {
       for (const name of fields) find(`input[name="${name}"][value="${which}"]`, dialog).checked = true;
@@ -32,11 +34,17 @@ export function resolve({ base, mine, theirs, by, at }) {
       else if (target.value === "back") dialog.close();
     };
     const submit = () => {
-      chosen = { ...theirs };
+      save = true;
+      values = { ...theirs };
       for (const name of fields) {
         const which = find(`input[name="${name}"]:checked`, dialog).value;
-        chosen[name] = which === "both" ? find(`#both-${name}`).value : { mine, theirs }[which][name];
+        values[name] = which === "both" ? find(`#both-${name}`).value : { mine, theirs }[which][name];
       }
+    };
+    /** Go back, and take along what was written for both. */
+    const keep = () => {
+      const both = fields.map((name) => find(`#both-${name}`, dialog)).filter((input) => input && input.value !== input.defaultValue);
+      values = { ...mine, ...Object.fromEntries(both.map((input) => [input.dataset.field, input.value])) };
     };
     const buttons = [...dialog.querySelectorAll("button[type=button]")];
     for (const button of buttons) button.addEventListener("click", click);
@@ -44,7 +52,8 @@ export function resolve({ base, mine, theirs, by, at }) {
     dialog.addEventListener("close", () => {
       for (const button of buttons) button.removeEventListener("click", click);
       form.removeEventListener("submit", submit);
-      done(chosen);
+      if (!save) keep();
+      done({ save, values });
     }, { once: true });
     dialog.showModal();
   });
@@ -63,8 +72,8 @@ function field(name, base, mine, theirs, by) {
     option("theirs", `${by ? `${title(by)}’s` : "Theirs"}: `, make("span", { className: "value" }, shown(theirs[name]))),
   ];
   if (typeof mine[name] === "string") {
-    const both = make(name === "notes" ? "textarea" : "input", { id: `both-${name}`, value: merged(name, mine[name], theirs[name]),
-      ariaLabel: `${LABELS[name]}, from both` });
+    const both = make(name === "notes" ? "textarea" : "input", { id: `both-${name}`, dataset: { field: name },
+      defaultValue: merged(name, mine[name], theirs[name]), ariaLabel: `${LABELS[name]}, from both` });
     if (name === "text") both.maxLength = 140;
     else both.rows = 4;
     options.push(option("both", "Both, as I write it here:", ""), both);

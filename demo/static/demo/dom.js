@@ -27,27 +27,44 @@ export function announce(text) {
   }, 400);
 }
 
-/** Show a line for a while, with something to do about it. It stays while it has the focus or the pointer. */
-export function toast(text, action, act, seconds = 8) {
+/**
+ * Show a line for a while, with something to do about it. It stays while it has the focus or the pointer.
+ *
+ * @param {string} text
+ * @param {{ action?: string, act?: () => void, seconds?: number, about?: string }} [options] `seconds`: Infinity for
+ *   until it is dismissed; of what is `about` the same, the last one stands
+ */
+export function toast(text, { action, act, seconds = 8, about } = {}) {
   const box = make("div", { className: "toast", role: "status" }, make("span", {}, text));
   let timer = null;
   const close = () => (clearTimeout(timer), box.remove());
-  const wait = () => (timer = setTimeout(close, seconds * 1000));
+  const wait = () => (timer = seconds === Infinity ? null : setTimeout(close, seconds * 1000));
   const stay = () => clearTimeout(timer);
+  if (about) {
+    dismiss(about);
+    box.dataset.about = about;
+  }
   if (action) {
     const button = make("button", { type: "button" }, action);
     button.addEventListener("click", () => (close(), act()));
     box.append(button);
   }
-  const dismiss = make("button", { type: "button", className: "quiet", ariaLabel: "Dismiss" }, "×");
-  dismiss.addEventListener("click", close);
-  box.append(dismiss);
+  const cross = make("button", { type: "button", className: "quiet", ariaLabel: "Dismiss" }, "×");
+  cross.addEventListener("click", close);
+  box.append(cross);
   for (const [begin, end] of [["pointerenter", "pointerleave"], ["focusin", "focusout"]]) {
     box.addEventListener(begin, stay);
     box.addEventListener(end, wait);
   }
-  // a dialog is above the page: what is said while one is open belongs into it
-  (find("dialog[open]") ?? find("#toasts")).append(box);
+  place().append(box);
   wait();
-  return close;
 }
+
+/** Take back what was said about something. */
+export function dismiss(about) {
+  find(`.toast[data-about="${CSS.escape(about)}"]`)?.remove();
+}
+
+/** A dialog is above the page, and the page below it cannot be touched: what is said while one is open belongs into it. */
+const place = () => [...document.querySelectorAll("dialog[open]")].at(-1) ?? find("#toasts");
+document.addEventListener("close", ({ target }) => place().append(...target.querySelectorAll(".toast")), true);

@@ -1,36 +1,84 @@
 /** What was typed and not saved, for this tab: it outlives a reload, the back button and a crash of the page. */
-import { etagOf } from "../drf_concord/concord.js";
 import { me } from "./session.js";
 
 const PREFIX = `concord ${me} `;
+const DRAFT = `${PREFIX}draft `;
+
+/** The tab's storage, and the page's own memory where that is full or forbidden. */
+const memory = new Map();
+function stored(act) {
+  try {
+    return act(sessionStorage);
+  } catch {
+    return null;
+  }
+}
+const read = (key) => memory.get(key) ?? stored((storage) => storage.getItem(key));
+function write(key, text) {
+  memory.set(key, text);
+  stored((storage) => storage.setItem(key, text));
+}
+function remove(key) {
+  memory.delete(key);
+  stored((storage) => storage.removeItem(key));
+}
 
 export const drafts = {
-  /** Keep values beside the state they are based on. */
-  keep(pk, base, values) {
-    const about = { base: { ...base }, etag: base === null ? null : etagOf(base) ?? base.etag, values };
-    try {
-      sessionStorage.setItem(PREFIX + pk, JSON.stringify(about));
-    } catch {
-      // no room, or not allowed: the page itself still has it
-    }
+  /** Keep values, and the state they are based on with its tag. */
+  keep: (pk, base, etag, values) => write(DRAFT + pk, JSON.stringify({ base, etag, values })),
+  drop: (pk) => remove(DRAFT + pk),
+  /** @returns {{ base: any, etag: string | null, values: any } | null} */
+  get: (pk) => JSON.parse(read(DRAFT + pk) ?? "null"),
+  has: (pk) => read(DRAFT + pk) !== null,
+  /** @returns {number[]} the keys of the tasks that have one */
+  keys() {
+    const names = [...memory.keys(), ...(stored((storage) => Object.keys(storage)) ?? [])];
+    return [...new Set(names)].filter((name) => name.startsWith(DRAFT)).map((name) => Number(name.slice(DRAFT.length)));
   },
-  drop: (pk) => sessionStorage.removeItem(PREFIX + pk),
-  /** @returns {{ base: object, etag: string | null, values: object } | null} */
-  get: (pk) => JSON.parse(sessionStorage.getItem(PREFIX + pk) ?? "null"),
-  has: (pk) => sessionStorage.getItem(PREFIX + pk) !== null,
 };
+
+// a tab that is closed takes its storage along
+addEventListener("beforeunload", (event) => {
+  if (drafts.keys().length) event.preventDefault();
+});
 
 /** Return what this tab is known by: after a reload its hold is still its own. */
 export function tab() {
-  const known = sessionStorage.getItem(`${PREFIX}tab`) ?? crypto.randomUUID();
-  sessionStorage.setItem(`${PREFIX}tab`, known);
-  return known;
+  const known = read(`${PREFIX}tab`);
+  if (known) return known;
+  const [a, b] = crypto.getRandomValues(new BigUint64Array(2));
+  const hex = ((a << 64n) | b).toString(16).padStart(32, "0");
+  const made = hex.replace(/(.{8})(.{4}).(.{3}).(.{3})(.{12})/, "$1-$2-4$3-8$4-$5");
+  write(`${PREFIX}tab`, made);
+  return made;
 }
 
 /** Keep what stands in an input that adds something, until it was added. */
 export function remember(input, name) {
-  input.value = sessionStorage.getItem(PREFIX + name) ?? "";
-  const keep = () => (input.value ? sessionStorage.setItem(PREFIX + name, input.value) : sessionStorage.removeItem(PREFIX + name));
+  const key = `${PREFIX}typed ${name}`;
+  input.value = read(key) ?? "";
+  const keep = () => (input.value ? write(key, input.value) : remove(key));
   input.addEventListener("input", keep);
   return keep;
+}
+
+/** A choice that is kept for this person, from visit to visit. */
+export function choice(name, otherwise) {
+  const key = PREFIX + name;
+  return {
+    get() {
+      try {
+        return localStorage.getItem(key) ?? otherwise;
+      } catch {
+        return otherwise;
+      }
+    },
+    set(value) {
+      try {
+        localStorage.setItem(key, value);
+      } catch {
+        // it holds for this visit
+      }
+    },
+  };
 }

@@ -3,7 +3,7 @@ import { ConflictError, LockedError } from "../drf_concord/concord.js";
 import { announce, find, make, time, title, toast } from "./dom.js";
 import { remember } from "./drafts.js";
 import { followLocks } from "./locks.js";
-import { connection, me, sending } from "./session.js";
+import { broken, connection, me, sending } from "./session.js";
 
 const OPERATOR = "admin";
 const machines = connection.resource("machines.Instance", { key: "uuid" });
@@ -44,19 +44,19 @@ async function remove(machine) {
   try {
     await sending(machines.delete(machine));
     const { name, state } = machine;
-    toast(`Deleted ${name}.`, "Undo", () => add(name, state));
+    toast(`Deleted ${name}.`, { action: "Undo", act: () => add(name, state) });
   } catch (error) {
     if (error instanceof LockedError) {
       const why = error.reason ? `: ${error.reason}` : "";
-      toast(`${machine.name} cannot be deleted. ${title(error.holder)} locked it${error.since ? ` at ${time(error.since)}` : ""}${why}.`, null, null, 20);
+      toast(`${machine.name} cannot be deleted. ${title(error.holder)} locked it${error.since ? ` at ${time(error.since)}` : ""}${why}.`, { seconds: 20 });
     } else if (error instanceof ConflictError) toast(`${machine.name} has changed meanwhile. Look at it, and delete it again.`);
-    else toast(`Not deleted: ${error.message}`, "Try again", () => remove(room.get(machine.id) ?? machine), 30);
+    else toast(`Not deleted: ${error.message}`, { action: "Try again", act: () => remove(room.get(machine.id) ?? machine), seconds: 30 });
   }
 }
 
 const add = (name, state) =>
   sending(machines.create({ name, state })).catch((error) => {
-    toast(`Not added: ${error.message}`, "Try again", () => add(name, state), 30);
+    toast(`Not added: ${error.message}`, { action: "Try again", act: () => add(name, state), seconds: 30 });
     throw error;
   });
 
@@ -100,6 +100,7 @@ room.addEventListener("change", ({ detail }) => {
   show();
   if (room.status === "live") for (const { action, item, before } of detail.changes) announce(`${(item ?? before).name}: ${action.toLowerCase()}.`);
 });
+room.addEventListener("end", broken);
 room.ready.then(() => {
   find("#room").textContent = "Instances";
   find("#room-section").ariaBusy = "false";

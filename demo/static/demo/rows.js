@@ -17,16 +17,14 @@ export function rows(list, acts) {
     const element = make("li", { dataset: { pk: item.id } }, box, open);
     const mine = { element, item, busy: false };
     box.addEventListener("change", async () => {
-      if (mine.busy) return;
+      if (mine.busy) return void (box.checked = !box.checked); // not disabled: that would take the focus away
       mine.busy = true;
       element.ariaBusy = "true";
-      box.disabled = true;
       try {
         await acts.toggle(mine.item, box.checked);
       } finally {
         mine.busy = false;
         element.ariaBusy = null;
-        box.disabled = false;
         show(item.id);
       }
     });

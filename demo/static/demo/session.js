@@ -4,8 +4,9 @@ import { announce, find } from "./dom.js";
 
 export const me = document.body.dataset.name;
 
+const LIFETIME = 50 * 60_000; // milliseconds: of the hour that a token lives, so that none runs out in use
 let token = document.body.dataset.token;
-let until = Date.now() + 50 * 60_000;
+let until = Date.now() + LIFETIME;
 
 /** Return a token that is still good, as far as we know. */
 async function current() {
@@ -13,10 +14,13 @@ async function current() {
     const answer = await fetch(`/board/token/${me}/`);
     if (!answer.ok) throw new Error(`No token: ${answer.status}`);
     ({ token } = await answer.json());
-    until = Date.now() + 50 * 60_000;
+    until = Date.now() + LIFETIME;
   }
   return token;
 }
+
+/** Take another token before this one has run out, also where the page slept meanwhile. */
+setInterval(() => Date.now() > until && connection.status === "open" && connection.reconnect(), 10_000);
 
 export const headers = async () => ({ Authorization: `Demo ${await current()}` });
 
@@ -31,9 +35,12 @@ const TEXTS = {
 let shown = "connecting";
 let late = null;
 
+/** Say that this page shows old things for good. */
+export const broken = () => show("closed");
+
 function show(state) {
   clearTimeout(late);
-  if (state === shown) return;
+  if (state === shown || shown === "closed") return;
   const before = shown;
   shown = state;
   find("#connection").dataset.state = document.body.dataset.connection = state;
