@@ -30,7 +30,8 @@ from .conftest import AtTheGate, client_of
 pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
 
 MEMBERS = {
-    "state", "mine", "mode", "scope", "reason", "holder", "acquired_at", "expires_at", "expires_in", "generation"
+    "state", "mine", "mode", "scope", "reason", "holder",
+    "acquired_at", "expires_at", "expires_in", "generation",
 }  # fmt: skip
 REFUSED = {
     "detail", "code", "mode", "scope", "reason", "since", "expires_at", "mine", "holder"

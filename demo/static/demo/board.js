@@ -14,7 +14,9 @@ const everyList = lists.subscribe();
 let list = null; // the key of the list that is shown
 let live = null; // its tasks
 let locks = new Map();
-const mine = new Set(); // keys of what this page wrote just now: it is no news here
+const mine = new Set(); // what this page did, and the news of it are still to come: they are none here
+/** @type {Set<(change: any) => boolean>} */
+const underWay = new Set(); // what it is doing: news of it may come before the answer
 
 const table = rows(find("#tasks"), { open, toggle, lockOf: (pk) => locks.get(pk), hasDraft: (pk) => drafts.has(pk) });
 const editor = new Editor(tasks, {
@@ -22,7 +24,7 @@ const editor = new Editor(tasks, {
   lockOf: (pk) => locks.get(pk),
   holding: () => find("#hold").checked,
   list: () => list,
-  ours,
+  ours: (promise, { pk, text }) => ours(promise, text === undefined ? (change) => change.pk === pk : made(text)),
   shown: (pk) => table.show(pk),
   closed(pk) {
     // not back(): two boards on one page share their history, and the last step may be the other's
@@ -126,7 +128,8 @@ function show(pk) {
   const shown = (live = tasks.subscribe({ groupBy: "list_id", value: pk }));
   let before = true;
   shown.addEventListener("change", ({ detail }) => {
-    const others = before ? [] : detail.changes.filter((change) => !mine.delete(`${change.pk} ${change.action}`));
+    const own = (change) => mine.delete(`${change.pk} ${change.action}`) || [...underWay].some((is) => is(change));
+    const others = before ? [] : detail.changes.filter((change) => !own(change));
     table.render(detail.items, new Set(others.map((change) => change.pk)));
     for (const change of others) {
       const { text } = change.item ?? change.before;
@@ -166,8 +169,11 @@ function empty() {
   line.textContent = live === null ? "Make a list, and it is on the other board too." : "Nothing to do here. Write down the first thing below.";
 }
 
-/** Note that the next news of a task is of what this page did. */
-function ours(promise) {
+/** Note that the next news of a task is of what this page did; `is` tells it from others until the answer comes. */
+function ours(promise, is) {
+  underWay.add(is);
+  const done = () => underWay.delete(is);
+  promise.then(done, done);
   return sending(promise).then((item) => {
     const shown = item && live?.get(item.id);
     if (item?.list === list && !shown) mine.add(`${item.id} CREATED`);
@@ -180,7 +186,7 @@ async function toggle(item, done) {
   let based = item;
   for (let attempt = 0; ; attempt++) {
     try {
-      return await ours(tasks.patch(based, { done }));
+      return await ours(tasks.patch(based, { done }), ({ pk }) => pk === item.id);
     } catch (error) {
       // somebody changed something else of it: ticking it off is still what was meant
       if (error instanceof ConflictError && error.theirs && !error.conflicting?.length && attempt < 3) based = error.theirs;
@@ -214,7 +220,7 @@ function adds(form, name, send) {
     }
   });
 }
-adds(find("#add-task"), "new task", (text) => ours(tasks.create({ list, text })));
+adds(find("#add-task"), "new task", (text) => ours(tasks.create({ list, text }), made(text)));
 adds(find("#add-list"), "new list", async (name) => {
   const made = await sending(lists.create({ name }));
   find("#new-list").open = false;
@@ -222,6 +228,11 @@ adds(find("#add-list"), "new list", async (name) => {
   go({ list: made.id });
   return made;
 });
+
+/** Return what tells the news of a task that this page makes. */
+function made(text) {
+  return ({ action, item }) => action === "CREATED" && item.text === text;
+}
 
 function everyListHas(pk) {
   if (everyList.get(pk)) return null;

@@ -30,7 +30,7 @@ export class Editor {
   /**
    * @param {import("../drf_concord/concord.js").Resource} tasks
    * @param {{ current: (pk: any) => any, lockOf: (pk: any) => any, holding: () => boolean, list: () => any,
-   *   ours: (promise: Promise<any>) => Promise<any>, shown: (pk: any) => void, closed: (pk: any) => void }} board
+   *   ours: (promise: Promise<any>, about: { pk?: any, text?: string }) => Promise<any>, shown: (pk: any) => void, closed: (pk: any) => void }} board
    */
   constructor(tasks, board) {
     this.tasks = tasks;
@@ -179,7 +179,7 @@ export class Editor {
       if (!names.length) return { item: this.board.current(sitting.pk), mine, before: null };
       try {
         const options = { ifMatch: etag, lock: lock?.held ? lock : undefined };
-        const item = await this.board.ours(this.tasks.patch(sitting.pk, pick(mine, names), options));
+        const item = await this.board.ours(this.tasks.patch(sitting.pk, pick(mine, names), options), sitting);
         return { item, mine, before: pick(base, names) };
       } catch (error) {
         if (error instanceof LockLostError && lock) {
@@ -230,7 +230,7 @@ export class Editor {
     const list = this.board.current(pk)?.list ?? this.board.list();
     this._begin(sitting);
     try {
-      await this.board.ours(this.tasks.delete(pk, { ifMatch: etag, lock: lock?.held ? lock : undefined }));
+      await this.board.ours(this.tasks.delete(pk, { ifMatch: etag, lock: lock?.held ? lock : undefined }), { pk });
       drafts.drop(pk);
       if (this.sitting === sitting) this.close();
       toast(`Deleted “${base.text}”.`, { action: "Undo", act: () => this._create({ ...base, list }) });
@@ -253,7 +253,7 @@ export class Editor {
 
   async _undo(saved, before) {
     try {
-      await this.board.ours(this.tasks.patch(saved, before));
+      await this.board.ours(this.tasks.patch(saved, before), { pk: saved.id });
       toast("As it was before.");
     } catch (error) {
       toast(error instanceof ConflictError ? "It was changed again meanwhile, so it stays as it is." : `Not undone: ${error.message}`);
@@ -262,7 +262,7 @@ export class Editor {
 
   async _create(values) {
     try {
-      await this.board.ours(this.tasks.create(values));
+      await this.board.ours(this.tasks.create(values), values);
     } catch (error) {
       toast(`Not made again: ${error.message}`, { action: "Try again", act: () => this._create(values), seconds: Infinity });
     }
@@ -273,7 +273,7 @@ export class Editor {
     const mine = this.values;
     this._begin(sitting);
     try {
-      await this.board.ours(this.tasks.create({ ...mine, list: this.board.list() }));
+      await this.board.ours(this.tasks.create({ ...mine, list: this.board.list() }), mine);
       drafts.drop(sitting.pk);
       if (this.sitting === sitting) this.close();
     } catch (error) {
