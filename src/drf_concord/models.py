@@ -214,7 +214,7 @@ class Lock(models.Model):
     Times are microseconds since the epoch, by the database's clock.
     """
 
-    concord_routes: ClassVar[Collection[str] | None] = ("model", "object_pk")  # whose lock it is
+    concord_routes: ClassVar[Collection[str] | None] = ("model", "object_pk", "holder")  # of what, and whose
 
     model = models.CharField(_("model"), max_length=255)
     object_pk = models.CharField(_("object"), max_length=255)

@@ -116,6 +116,29 @@ class News(SocketCase):
         assert (action, lock["state"], lock["expires_at"]) == ("LOCKED", "frozen", None)
 
     @async_test
+    async def test_who_is_robbed_is_told_so_and_others_of_the_new_lock(self) -> None:
+        hers = await self.follow(self.ada)
+        boss = await self.person("boss", is_superuser=True)
+        for rob in (
+            lambda: locks.freeze(self.item, by=boss),
+            lambda: (change(self.item, boss, locks.break_lock, 0), take(self.item, boss, ttl=60)),
+        ):
+            await database(Lock.objects.all().delete)()
+            await database(take)(self.item, self.ada, ttl=60)
+            await self.news(hers), await self.news()
+            await database(rob)()
+            assert [action for action, _ in await self.news(hers)][-1] == "BROKEN"
+            (action, lock) = (await self.news())[-1]
+            assert (action, lock["holder"]) == ("LOCKED", "boss")
+
+    @async_test
+    async def test_who_hands_his_lock_over_is_not_robbed(self) -> None:
+        hers = await self.follow(self.ada)
+        await database(take)(self.item, self.ada, ttl=60)
+        await database(change)(self.item, self.ada, locks.hand_over, str(self.user.pk))
+        assert {action for action, _ in await self.news(hers)} == {"LOCKED"}
+
+    @async_test
     async def test_it_says_whose_it_is_to_the_holder_and_to_who_may_know(self) -> None:
         mine, nobody = await self.follow(self.ada), await self.follow()
         await database(take)(self.item, self.ada, ttl=60)

@@ -39,6 +39,7 @@ logger = logging.getLogger("drf_concord")
 
 LABEL = LockRow._meta.label
 Name = tuple[str, str]  # the label of the model an object is known by, and its primary key as text
+Robbed = dict[Name, set[str]]  # who had a lock until somebody else took it from them
 ACTIONS = {
     State.HELD: "LOCKED",
     State.FROZEN: "LOCKED",
@@ -70,15 +71,18 @@ class LockNews:
 
     def note(self, found: Iterable[Change], cohorts: Iterable[Cohort]) -> None:
         """Take in changes of locks, and tell of them in the background."""
-        names = {
-            (str(label), str(pk))
-            for change in found
-            for label, pk in zip(
-                change.routes.get("model", ()), change.routes.get("object_pk", ()), strict=False
-            )
-            if label is not None and pk is not None
-        }
-        self._start(names, cohorts)
+        names: set[Name] = set()
+        robbed: Robbed = defaultdict(set)
+        for change in found:
+            labels, pks = (change.routes.get(column, ()) for column in ("model", "object_pk"))
+            of = {(str(a), str(b)) for a, b in zip(labels, pks, strict=False) if None not in (a, b)}
+            names |= of
+            before, after = change.routes.get("holder", (None, None))
+            # from one hand into another, and not by who had it: a freeze, or a hold that was taken over
+            if None not in (before, after) and before not in (after, change.actor):
+                for name in of:
+                    robbed[name].add(str(before))
+        self._start(names, cohorts, robbed)
 
     def beat(self, cohorts: Iterable[Cohort]) -> None:
         """Look at the locks whose time has come; whether it really has, the database says."""
@@ -86,11 +90,11 @@ class LockNews:
         due = {name for name, end in self._ends.items() if end <= now}
         for name in due:
             del self._ends[name]
-        self._start(due, cohorts)
+        self._start(due, cohorts, {})
 
-    def _start(self, names: set[Name], cohorts: Iterable[Cohort]) -> None:
+    def _start(self, names: set[Name], cohorts: Iterable[Cohort], robbed: Robbed) -> None:
         if names:
-            task = asyncio.create_task(self._tell(names, list(cohorts)))
+            task = asyncio.create_task(self._tell(names, list(cohorts), robbed))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -100,13 +104,13 @@ class LockNews:
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await asyncio.sleep(0)  # where all of them were done, gather() does not let their callbacks run
 
-    async def _tell(self, names: set[Name], cohorts: list[Cohort]) -> None:
+    async def _tell(self, names: set[Name], cohorts: list[Cohort], robbed: Robbed) -> None:
         async with self._turn:  # one after the other: a later reading is of a later state
             followed = _followed(names, cohorts)
             if not followed:
                 return
             try:
-                told = await pool.run(partial(_read, followed, self._hub.using))
+                told = await pool.run(partial(_read, followed, self._hub.using, robbed))
             except Exception:
                 logger.exception("Locks could not be read; nobody was told of their change.")
                 return
@@ -154,7 +158,9 @@ def _is_told(member: Member, key: str) -> bool:
     return member.visible if member.spec.action == "retrieve" else True
 
 
-def _read(followed: Mapping[tuple[Name, str], Any], using: str) -> dict[tuple[Name, str], Told]:
+def _read(
+    followed: Mapping[tuple[Name, str], Any], using: str, robbed: Robbed
+) -> dict[tuple[Name, str], Told]:
     now = rows.now(using)
     by_label: dict[str, set[str]] = defaultdict(set)
     for (label, pk), _ in followed:
@@ -166,14 +172,17 @@ def _read(followed: Mapping[tuple[Name, str], Any], using: str) -> dict[tuple[Na
     found = {}
     for (name, key), cohorts in followed.items():
         lock = kept.get(name, Lock())
-        texts: dict[tuple[bool, bool], Rendered] = {}
+        texts: dict[tuple[bool, bool, bool], Rendered] = {}
         each: dict[int, Rendered] = {}
         for cohort, members in cohorts:
             for member in members:
-                mine = lock.holder is not None and lock.holder == _holder(member)
-                kind = (mine, mine or _may_name(member, cohort.spec.model, key, using))
+                holder = _holder(member)
+                mine = lock.holder is not None and lock.holder == holder
+                lost = not mine and holder in robbed.get(name, ()) and lock.live(now)
+                kind = (mine, mine or _may_name(member, cohort.spec.model, key, using), lost)
                 if kind not in texts:
-                    texts[kind] = _rendered(lock, now, member, key, mine=mine, disclose=kind[1])
+                    action = "BROKEN" if lost else _action(lock, now)
+                    texts[kind] = _rendered(action, lock, now, member, key, mine=mine, disclose=kind[1])
                 each[id(member)] = texts[kind]
         ends = lock.expires_at if lock.live(now) else None
         found[name, key] = Told(ends, each)
@@ -198,10 +207,12 @@ def _may_name(member: Member, model: Any, key: str, using: str) -> bool:
     return obj is not None and bool(copy.copy(member.view).may_change(obj))
 
 
-def _rendered(lock: Lock, now: int, member: Member, key: str, *, mine: bool, disclose: bool) -> Rendered:
+def _rendered(
+    action: str, lock: Lock, now: int, member: Member, key: str, *, mine: bool, disclose: bool
+) -> Rendered:
     told = locks.describe(lock, now, viewer=lock.holder if mine else None, disclose=disclose)
     pk = json_of(member.spec.model._meta.pk.to_python(key))
-    return Rendered(_action(lock, now), pk, "null", lock=json.dumps(told))
+    return Rendered(action, pk, "null", lock=json.dumps(told))
 
 
 def _action(lock: Lock, now: int) -> str:
