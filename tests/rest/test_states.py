@@ -71,6 +71,25 @@ class OpenViewSet(Base, ours.ModelViewSet):
     states_permission_classes = (permissions.IsAuthenticated,)
 
 
+class SignedInViewSet(Base, ours.ModelViewSet):
+    """Chooses its permissions itself, and has these two actions not in mind."""
+
+    def get_permissions(self) -> list[Any]:
+        return [permissions.IsAuthenticated()]
+
+
+class HandWrittenViewSet(Base, viewsets.ModelViewSet):
+    """REST framework's own, with hooks that call no others."""
+
+    states_scope = "write"
+
+    def perform_update(self, serializer: Any) -> None:
+        serializer.save(name="by hand")
+
+    def perform_destroy(self, instance: Any) -> None:
+        instance.delete()
+
+
 def routed(router: Any) -> Any:
     for name, view in {
         "machines": MachineViewSet,
@@ -80,6 +99,8 @@ def routed(router: Any) -> Any:
         "stateless": StatelessViewSet,
         "closed": ClosedViewSet,
         "open": OpenViewSet,
+        "signedin": SignedInViewSet,
+        "byhand": HandWrittenViewSet,
     }.items():
         router.register(name, view, basename=name)
     return include(router.urls)
@@ -216,6 +237,15 @@ def test_no_further_permission_is_asked(as_boss: APIClient, machine: Machine) ->
     assert staff.get(f"/closed/{machine.uuid}/").status_code == 403
 
 
+def test_permissions_that_a_view_chooses_itself_open_nothing(
+    as_ada: APIClient, as_boss: APIClient, machine: Machine
+) -> None:
+    assert as_ada.get(f"/signedin/{machine.uuid}/").status_code == 200
+    assert put(as_ada, machine, "lock", where="signedin").status_code == 403
+    assert put(as_boss, machine, "lock", where="signedin").status_code == 202
+    assert put(as_ada, machine, "unlock", where="signedin").status_code == 403
+
+
 def test_a_view_may_let_others_lock(as_ada: APIClient, machine: Machine) -> None:
     assert put(as_ada, machine, "lock", where="open").status_code == 202
 
@@ -246,6 +276,28 @@ def test_a_view_may_widen_the_scope(as_boss: APIClient, machine: Machine, where:
         assert method(f"/{where}/{machine.uuid}/", {"name": "m2"}, format="json").status_code == 409
     assert put(as_boss, machine, "unlock", where=where).status_code == 202
     assert (state(machine), Machine.objects.get().name) == ("active", "m1")
+
+
+def test_hooks_that_call_no_others_are_guarded(as_boss: APIClient, machine: Machine) -> None:
+    put(as_boss, machine, "lock", where="byhand")
+    address = f"/byhand/{machine.uuid}/"
+    answers = (
+        as_boss.delete(address),
+        as_boss.patch(address, {"name": "x"}),
+        as_boss.put(address, {"name": "x"}),
+    )
+    assert [(a.status_code, a.json()["code"]) for a in answers] == [(409, "object_locked")] * 3
+    put(as_boss, machine, "unlock", where="byhand")
+    assert as_boss.patch(address, {}).json()["name"] == "by hand"
+    assert as_boss.delete(address).status_code == 204
+
+
+def test_a_write_that_began_before_the_lock_does_not_take_its_state_back(
+    as_boss: APIClient, as_ada: APIClient, machine: Machine, at_the_gate: AtTheGate
+) -> None:
+    at_the_gate(lambda: put(as_boss, machine, "lock", where="plain"))
+    assert as_ada.patch(f"/plain/{machine.uuid}/", {"name": "x"}).status_code == 200
+    assert state(machine) == "locked"
 
 
 def test_the_version_moves_with_the_state(as_boss: APIClient, machine: Machine) -> None:
@@ -341,6 +393,7 @@ def test_it_overrides_a_hold_whose_holder_is_told(
 # ------------------------------------------------------------------------------------- its place
 
 
-def test_behind_a_class_that_would_not_ask_it_is_refused() -> None:
+@pytest.mark.parametrize("first", [viewsets.ModelViewSet, viewsets.ReadOnlyModelViewSet])
+def test_behind_a_class_that_would_not_ask_it_is_refused(first: Any) -> None:
     with pytest.raises(ImproperlyConfigured, match=r"class Wrong\(StatesLockMixin"):
-        type("Wrong", (viewsets.ModelViewSet, StatesLockMixin), {})
+        type("Wrong", (first, StatesLockMixin), {})

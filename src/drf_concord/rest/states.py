@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -9,9 +10,9 @@ from django.db import router
 from rest_framework import status
 from rest_framework.decorators import action
 from rest_framework.exceptions import APIException, ValidationError
-from rest_framework.mixins import DestroyModelMixin
 from rest_framework.permissions import IsAdminUser
 from rest_framework.response import Response
+from rest_framework.views import APIView
 
 from .. import former, locks, rows, writes
 from ..protocol.claims import DELETE, Claim, Mode
@@ -19,6 +20,7 @@ from ..protocol.errors import AlreadyLocked, Conflict, NotLocked
 from ..protocol.locks import State
 from . import plain
 from .guards import GuardedMixin
+from .mixins import DestroyModelMixin, UpdateModelMixin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,6 +30,12 @@ if TYPE_CHECKING:
 __all__ = ["StatesLockMixin"]
 
 STATES_ACTIONS = {"states_lock", "states_unlock", "states_lock_anyway", "states_unlock_anyway"}
+WRITES: dict[str, Any] = {
+    "update": UpdateModelMixin,
+    "partial_update": UpdateModelMixin,
+    "destroy": DestroyModelMixin,
+}
+"""Actions of REST framework's, and the classes of ours that pass them through the gate themselves."""
 OTHER_SLASH = "states/{}/?$|(?!)"
 """Matches with and without a trailing slash, whatever the router puts behind it: that is never looked for."""
 
@@ -52,17 +60,46 @@ class StatesLockMixin(GuardedMixin):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if getattr(cls, "perform_destroy", None) is DestroyModelMixin.perform_destroy:
+        order = cls.__mro__
+        if APIView in order and order.index(APIView) < order.index(StatesLockMixin):
             raise ImproperlyConfigured(
-                f"{cls.__name__} names StatesLockMixin behind the class that deletes, which would not ask it:"
+                f"{cls.__name__} names StatesLockMixin behind the viewset, which would not ask it:"
                 f" class {cls.__name__}(StatesLockMixin, ...)."
             )
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Put the gate before what REST framework's own viewsets do, however the project writes that."""
+        super().initial(request, *args, **kwargs)
+        if self.action in WRITES and not isinstance(self, WRITES[self.action]):
+            method = str(request.method).lower()
+            setattr(self, method, functools.partial(self._guarded, getattr(self, method)))
 
     def get_permissions(self) -> list[Any]:
         """Return the permissions, for these two actions their own."""
         if self.action in STATES_ACTIONS:
             return [permission() for permission in self.states_permission_classes]
         return list(super().get_permissions())
+
+    def check_permissions(self, request: Request) -> None:
+        """Check; for these two actions by their own, also where the project chooses permissions itself."""
+        if self.action not in STATES_ACTIONS:
+            super().check_permissions(request)
+            return
+        self._demand(request, lambda permission: permission.has_permission(request, self))
+
+    def check_object_permissions(self, request: Request, obj: Any) -> None:
+        """Check; for these two actions by their own."""
+        if self.action not in STATES_ACTIONS:
+            super().check_object_permissions(request, obj)
+            return
+        self._demand(request, lambda permission: permission.has_object_permission(request, self, obj))
+
+    def _demand(self, request: Request, allows: Callable[[Any], bool]) -> None:
+        # Not get_permissions(): a project that defines it has seldom these actions in mind.
+        for permission in StatesLockMixin.get_permissions(self):
+            if not allows(permission):
+                message, code = getattr(permission, "message", None), getattr(permission, "code", None)
+                self.permission_denied(request, message=message, code=code)
 
     @action(detail=True, methods=["put"], url_path="states/lock", url_name="states-lock")
     def states_lock(self, request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -85,22 +122,9 @@ class StatesLockMixin(GuardedMixin):
         """Unlock, at the address with the other slash."""
         return self._change_state("unlock", _release)
 
-    def perform_update(self, serializer: Any) -> None:
-        """Save, unless the object is locked; on REST framework's own viewsets this is where that is asked."""
-        self._ask_lock(serializer.instance, "update", super().perform_update, serializer)  # type: ignore[misc]
-
-    def perform_destroy(self, instance: Any) -> None:
-        """Delete, unless the object is locked."""
-        self._ask_lock(instance, "destroy", super().perform_destroy, instance)  # type: ignore[misc]
-
-    def _ask_lock(self, obj: Any, operation: str, write: Callable[[Any], None], what: Any) -> None:
-        using = router.db_for_write(type(obj), instance=obj)
-        if rows.entered(type(obj), obj.pk, using) is not None:
-            write(what)  # the gate has asked
-            return
-        with rows.enter(type(obj), obj.pk, using=using, actor=self.actor()) as entry:
-            rows.ask(entry, operation)
-            write(what)
+    def _guarded(self, handler: Callable[..., Any], request: Request, *args: Any, **kwargs: Any) -> Any:
+        operation = "destroy" if self.action == "destroy" else "update"
+        return plain.guard(self, operation, lambda obj: handler(request, *args, **kwargs))
 
     def _freeze(self, entry: rows.Entry, obj: Any) -> None:
         if entry.lock.state(entry.now) is State.FROZEN:
