@@ -22,6 +22,7 @@ from drf_concord import locks
 from drf_concord.rest import mixins as concord
 from drf_concord.rest import viewsets as ours
 from drf_concord.rest.decorators import optimistic_concurrency_control
+from drf_concord.rest.locks import StatesLockMixin
 from tests.app.models import Bare, Item
 from tests.app.views import serializer_for
 from tests.kinds.models import Report
@@ -139,7 +140,33 @@ class VisibleView(generics.RetrieveUpdateAPIView):
     serializer_class = Serializer
 
 
+@optimistic_concurrency_control(lambda view: f"length-{len(view.get_object().text)}")
+class LengthView(GenericView):
+    """Another tag than the view it is made from."""
+
+
+class UnreadBy(permissions.BasePermission):
+    def has_permission(self, request: Any, view: Any) -> bool:
+        return bool(request.method != "GET")
+
+
+@optimistic_concurrency_control(text_hash)
+class UnreadableView(generics.RetrieveUpdateAPIView):
+    queryset = Bare.objects.all()
+    serializer_class = Serializer
+    permission_classes = [UnreadBy]
+
+
+@optimistic_concurrency_control(text_hash)
+class HalfOursViewSet(StatesLockMixin, viewsets.ModelViewSet):
+    """Has a mixin of ours, and reads and writes as REST framework does."""
+
+    queryset = Bare.objects.all()
+    serializer_class = Serializer
+
+
 router = SimpleRouter()
+router.register("halfours", HalfOursViewSet, basename="halfours")
 router.register("plain", PlainViewSet, basename="plain")
 router.register("ours", OurViewSet, basename="ours")
 router.register("strictours", StrictOurViewSet, basename="strictours")
@@ -148,6 +175,8 @@ urlpatterns = [
     path("generic/<int:pk>/", GenericView.as_view()),
     path("hand/<int:pk>/", HandMadeView.as_view()),
     path("strict/<int:pk>/", StrictView.as_view()),
+    path("length/<int:pk>/", LengthView.as_view()),
+    path("unreadable/<int:pk>/", UnreadableView.as_view()),
     path("bare/<int:pk>/", BareView.as_view()),
     path("versioned/<int:pk>/", VersionedView.as_view()),
     path("locked/<int:pk>/", LockedView.as_view()),
@@ -155,7 +184,7 @@ urlpatterns = [
     path("", include(router.urls)),
 ]
 
-EVERY = ["generic", "plain", "ours", "hand", "bare"]
+EVERY = ["generic", "plain", "ours", "hand", "bare", "halfours"]
 
 
 def made(text: str = "old") -> Bare:
@@ -266,6 +295,22 @@ def test_who_may_not_see_the_object_learns_nothing(api: APIClient) -> None:
     for header in ({}, {"If-Match": '"x"'}, {"If-Match": '"'}, {"If-Match": token("secret")}):
         assert api.put(address, {"text": "new"}, format="json", headers=header).status_code == 403
         assert api.put("/generic/0/", {"text": "new"}, format="json", headers=header).status_code == 404
+
+
+def test_who_may_write_and_not_read_gets_no_tag(api: APIClient) -> None:
+    address = f"/unreadable/{made().pk}/"
+    assert api.get(address).status_code == 403
+    response = api.put(address, {"text": "new"}, format="json", headers={"If-Match": "*"})
+    assert (response.status_code, response.has_header("ETag")) == (200, False)
+
+
+def test_of_two_decorations_the_one_of_the_subclass_counts(api: APIClient) -> None:
+    address = f"/length/{made().pk}/"
+    assert api.get(address)["ETag"] == '"length-3"'
+    sent = {"data": {"text": "newer"}, "format": "json"}
+    assert api.put(address, **sent, headers={"If-Match": token("old")}).status_code == 412
+    response = api.put(address, **sent, headers={"If-Match": "length-3"})
+    assert (response.status_code, response["ETag"]) == (200, '"length-5"')
 
 
 def test_a_wrong_body_is_said_after_the_tag(api: APIClient) -> None:

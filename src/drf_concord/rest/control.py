@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
+from rest_framework import mixins as drf
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import clone_request
 
@@ -20,7 +21,7 @@ from ..fields import version_field
 from ..protocol.errors import ConcordError, VersionMismatch
 from ..protocol.etags import EntityTag, encode_version
 from ..protocol.preconditions import Current, Preconditions, Verdict, evaluate
-from . import plain, responses, tags
+from . import mixins, plain, responses, tags
 from .exceptions import APIConcordError
 from .guards import DENIALS, SAFE, GuardedMixin, in_meta
 
@@ -34,6 +35,11 @@ if TYPE_CHECKING:
 __all__ = ["control"]
 
 WRITES = {"PUT": "update", "PATCH": "update", "DELETE": "destroy"}
+MIXINS = (
+    (mixins.RetrieveModelMixin, drf.RetrieveModelMixin),
+    (mixins.UpdateModelMixin, drf.UpdateModelMixin),
+    (mixins.DestroyModelMixin, drf.DestroyModelMixin),
+)
 OWN = {None, "update", "partial_update", "destroy"}  # of a generic view, and of a viewset
 
 
@@ -58,7 +64,12 @@ def control(view: Any, compute: Compute | None, missing: int) -> None:
         )
     target: Any = view
     if issubclass(view, GuardedMixin):
-        _tell(target, compute, missing)
+        _tell(target, compute or (None if _writes_by_itself(view) else _default), missing)
+        if _writes_by_itself(view):
+            return
+    # On a subclass of a decorated view its own decoration counts, and not both.
+    inherited, target.concord_control = hasattr(view, "concord_control"), (compute or _default, missing)
+    if inherited:
         return
     begin = target.initial
 
@@ -67,9 +78,14 @@ def control(view: Any, compute: Compute | None, missing: int) -> None:
         if request.method not in SAFE:
             rows.claim_open_transactions()
         begin(self, request, *args, **kwargs)
-        _intercept(self, request, compute or _default, missing)
+        _intercept(self, request, *self.concord_control)
 
     target.initial = initial
+
+
+def _writes_by_itself(view: Any) -> bool:
+    """Return whether a view of ours reads and writes by our mixins alone, not by REST framework's."""
+    return all(issubclass(view, own) or not issubclass(view, theirs) for own, theirs in MIXINS)
 
 
 def _tell(view: Any, compute: Compute | None, missing: int) -> None:
@@ -165,7 +181,9 @@ def _write(
 def _tag_afterwards(view: Any, compute: Compute, obj: Any) -> Iterator[EntityTag]:
     """Yield the tag of what was written, as the database has it; nothing when the caller cannot see it."""
     with suppress(*DENIALS):
-        found = type(view).get_object(view)
+        with _as_get(view):  # a tag is for who may GET
+            view.check_permissions(view.request)
+            found = type(view).get_object(view)
         # another connection, such as a replica's, does not see what is not committed
         with plain.pinned(view, found if found._state.db == obj._state.db else obj):
             yield _current(view, compute).tag
