@@ -65,9 +65,10 @@ class PostAdmin(LockableAdminMixin, admin.ModelAdmin):
 
 @admin.register(Locked, site=site)
 class LockedAdmin(LockableAdminMixin, admin.ModelAdmin):
-    """Locks that are rows."""
+    """Locks that are rows, in a list that is edited."""
 
-    list_display = ["__str__", "locked_icon"]
+    list_display = ["__str__", "text", "locked_icon"]
+    list_editable = ["text"]
 
 
 @admin.register(Machine, site=site)
@@ -178,6 +179,18 @@ def test_the_page_says_who_locked_it_why_and_until_when(boss: Client, django_use
     report = Report.objects.create(sealed=True)
     (said,) = texts(boss.get(f"/admin/kinds/report/{report.pk}/change/"))
     assert said == "This object is locked and can only be read."
+
+
+def test_the_holder_is_named_to_whom_the_settings_say(
+    boss: Client, django_user_model: Any, settings: Any
+) -> None:
+    note, ada = Locked.objects.create(), django_user_model.objects.create_user("ada")
+    locks.freeze(note, by=ada)
+    reader = staff(django_user_model, "view_locked")
+    for disclosure, told in (("editors", [1, 0]), ("nobody", [0, 0]), ("everyone", [1, 1])):
+        settings.CONCORD = {**settings.CONCORD, "DISCLOSURE": disclosure}
+        said = [texts(client.get(f"/admin/kinds/locked/{note.pk}/change/"))[0] for client in (boss, reader)]
+        assert ["By: ada." in text for text in said] == told
 
 
 def test_a_child_is_locked_with_its_parent(boss: Client) -> None:

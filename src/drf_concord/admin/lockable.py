@@ -67,7 +67,7 @@ class LockableAdminMixin(LockableMixin, GuardedAdminMixin):
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         """Read the locks of a page of the list in one query, where they are rows."""
         found = super().get_changelist_instance(request)
-        listed = list(found.result_list)
+        listed = list(found.result_list)  # the queryset keeps them; a list that is edited needs it as one
         if listed and by_lock_rows(self, listed[0]):
             using = router.db_for_write(self.model)
             now = rows.now(using)
@@ -77,7 +77,6 @@ class LockableAdminMixin(LockableMixin, GuardedAdminMixin):
             live = {row.object_pk for row in kept if row.value().live(now)}
             for key, obj in named.items():
                 obj.__dict__["_concord_locked"] = key in live
-            found.result_list = listed
         return found
 
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> Any:
@@ -123,7 +122,9 @@ class LockableAdminMixin(LockableMixin, GuardedAdminMixin):
     def _why(self, request: HttpRequest, obj: Any) -> str:
         using = router.db_for_write(type(obj), instance=obj)
         entry = rows.peek(type(obj), obj.pk, using=using, actor=locks.actor_for(request.user))
-        told = locks.describe(entry.lock, entry.now, viewer=entry.actor.holder, disclose=True)
+        told = locks.describe(
+            entry.lock, entry.now, viewer=entry.actor.holder, disclose=self._discloses(request, obj)
+        )
         parts = [_("This object is locked and can only be read.")]
         for name, text in (
             ("holder", _("By: %s.")),
@@ -133,6 +134,13 @@ class LockableAdminMixin(LockableMixin, GuardedAdminMixin):
             if told[name]:
                 parts.append(text % told[name])
         return " ".join(parts)
+
+    def _discloses(self, request: HttpRequest, obj: Any) -> bool:
+        """Return whether the user may learn who holds an object: as the doors tell it."""
+        if settings.DISCLOSURE != "editors":
+            return bool(settings.DISCLOSURE == "everyone")
+        with _whatever_holds_it(request):
+            return self.has_change_permission(request, obj)
 
     def _confirmed(self, request: HttpRequest, queryset: Any, *, lock: bool) -> TemplateResponse | None:
         # Asked before any object is named, and for each of them.
