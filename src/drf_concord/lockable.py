@@ -13,7 +13,7 @@ from .protocol.locks import refuses
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["LockableMixin", "by_lock_rows", "has_rule", "own_rule", "rule_of"]
+__all__ = ["LockableMixin", "by_lock_rows", "has_rule", "own_rule", "rule_of", "set_status"]
 
 REMEDY = "{} has no rule for locks: define it here, or let the model inherit from LockableModel."
 
@@ -81,3 +81,20 @@ def rule_of(asker: Any) -> Callable[[Any], bool]:
     if ask is None:
         return own_rule
     return lambda obj: not by_lock_rows(asker, obj) and bool(ask(obj))
+
+
+def set_status(obj: Any, lock: bool, *, ask: Callable[[Any], bool], put: Callable[[Any, bool], None]) -> None:
+    """Lock or unlock an object by the rules of a view or an admin, and save it where they did not.
+
+    Args:
+        obj: the object, as its locked row is.
+        lock: whether to lock it.
+        ask: says whether an object is locked.
+        put: sets that; it may save, but need not.
+    """
+    put(obj, lock)
+    row = type(obj)._base_manager.using(obj._state.db).filter(pk=obj.pk).first()
+    if row is None or bool(ask(row)) != lock:
+        obj.save()
+    else:  # written already: to save once more would be refused, or take it back
+        obj.refresh_from_db(using=obj._state.db)

@@ -347,6 +347,18 @@ ADMINS = {
 }
 
 
+def test_a_status_may_be_written_by_who_sets_it(boss: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(self: Any, obj: Any, lock: bool) -> None:
+        Post.objects.filter(pk=obj.pk).update(closed=lock)
+
+    monkeypatch.setattr(PostAdmin, "set_locked_status", write)
+    post = Post.objects.create()
+    act(boss, "post", "lock", post)
+    assert Post.objects.get().closed
+    act(boss, "post", "unlock", post)
+    assert not Post.objects.get().closed
+
+
 def test_all_pages_of_a_list_may_be_chosen(boss: Client) -> None:
     reports = [Report.objects.create() for _ in range(3)]
     page = act(boss, "report", "lock", reports[0], post=False, select_across="1")

@@ -245,6 +245,25 @@ def test_a_lock_status_is_decided_on_the_locked_row(
     assert Report.objects.get().title == "new"  # and nothing else was reverted
 
 
+@pytest.mark.parametrize("how", ["saved", "in bulk"])
+def test_a_status_may_be_written_by_who_sets_it(
+    api: APIClient, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(self: Any, obj: Any, lock: bool) -> None:
+        if how == "saved":
+            obj.sealed = lock
+            obj.save()
+        else:
+            Report.objects.filter(pk=obj.pk).update(sealed=lock)
+
+    monkeypatch.setattr(ReportViewSet, "set_locked_status", write)
+    address = f"/reports/{Report.objects.create().pk}/"
+    for name, sealed in (("lock", True), ("open-again", False)):
+        response = api.put(f"{address}{name}/")
+        assert (response.status_code, response.json()["sealed"]) == (200, sealed)
+        assert Report.objects.get().sealed is sealed
+
+
 def test_an_action_on_a_list_says_what_is_wrong(api: APIClient) -> None:
     with pytest.raises(ImproperlyConfigured, match=r"detail=True\) over ReportViewSet.lock_all"):
         APIClient().put("/reports/lock_all/")

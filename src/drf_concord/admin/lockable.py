@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from .. import locks, rows
 from ..conf import settings
-from ..lockable import LockableMixin, by_lock_rows
+from ..lockable import LockableMixin, by_lock_rows, set_status
 from ..models import Lock
 from ..protocol.claims import Claim, Mode
 from ..protocol.locks import State
@@ -188,8 +188,7 @@ class LockableAdminMixin(LockableMixin, GuardedAdminMixin):
         def change(current: Any) -> None:
             if bool(self.is_instance_locked(current)) == lock:
                 return
-            self.set_locked_status(current, lock)
-            current.save()
+            set_status(current, lock, ask=self.is_instance_locked, put=self.set_locked_status)
             done.append(current)
 
         if by_lock_rows(self, obj):

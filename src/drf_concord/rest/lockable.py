@@ -11,7 +11,7 @@ from rest_framework import mixins as drf
 from rest_framework.response import Response
 
 from .. import locks, rows, writes
-from ..lockable import LockableMixin, by_lock_rows
+from ..lockable import LockableMixin, by_lock_rows, set_status
 from ..protocol.claims import Claim
 from ..protocol.errors import ConcordError
 from . import plain
@@ -132,11 +132,11 @@ def _set_status(view: Any, *, lock: bool) -> Response:
     left: list[Any] = []
 
     def perform(obj: Any) -> Response:
-        if bool(_rule(view, "is_instance_locked")(obj)) == lock:
+        ask = _rule(view, "is_instance_locked")
+        if bool(ask(obj)) == lock:
             raise APIObjectAlreadyLocked if lock else APIObjectAlreadyUnlocked
         before = obj.__dict__.get("version")
-        _rule(view, "set_locked_status")(obj, lock)
-        obj.save()
+        set_status(obj, lock, ask=ask, put=_rule(view, "set_locked_status"))
         left[:] = [obj] if writes.settle(obj, using=obj._state.db, before=before) else []
         return Response(view.get_serializer(obj).data)
 
