@@ -102,6 +102,27 @@ def test_an_object_made_by_hand_does_not_replace_a_locked_row() -> None:
     assert set(Report.objects.values_list("title", flat=True)) == {"old", "new"}
 
 
+def test_an_object_that_was_unlocked_does_not_replace_another_locked_row() -> None:
+    one, other = sealed(), sealed(title="old")
+    mine = Report.objects.get(pk=one.pk)
+    mine.set_locked(False)
+    mine.pk = other.pk
+    with pytest.raises(ObjectLocked):
+        mine.save()
+    assert Report.objects.get(pk=other.pk).sealed
+
+
+def test_an_object_of_which_a_part_was_saved_was_never_loaded() -> None:
+    mine = Report(pk=Report.objects.create().pk, title="new")
+    mine.save(update_fields=["title"])
+    seal(mine)
+    with pytest.raises(ObjectLocked):
+        Report(pk=mine.pk).save()
+    mine.sealed = False
+    with pytest.raises(ObjectLocked):
+        mine.save()
+
+
 def test_an_object_may_be_created_locked_and_is_so_at_once() -> None:
     report = sealed()
     report.title = "new"

@@ -157,7 +157,10 @@ class LockableModel(Lockable):
 
     def _was_unlocked_here(self, row: LockableModel, names: Collection[str] | None) -> bool:
         past = asking.as_loaded(self)
-        if past is None or not past.is_locked() or self.is_locked():
+        loaded = None if past is None else past.__dict__.get(self._meta.pk.attname)
+        if loaded is None or rows.key(type(self), loaded) != rows.key(type(row), row.pk):
+            return False  # never loaded, or from another row
+        if not past.is_locked() or self.is_locked():
             return False
         if names is None:
             return True
