@@ -16,7 +16,7 @@ from django.urls import path
 from drf_concord import locks, rows
 from drf_concord.admin import GuardedAdminMixin, LockableAdminMixin
 from drf_concord.locks import LockableMixin
-from tests.kinds.models import Contract, Locked, Machine, Paragraph, Post, Report
+from tests.kinds.models import Branch, Contract, Leaf, Locked, Machine, Paragraph, Post, Report, Root
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
 
@@ -88,6 +88,22 @@ class ContractAdmin(GuardedAdminMixin, admin.ModelAdmin):
     pass
 
 
+class LeafInline(admin.TabularInline):
+    model = Leaf
+    extra = 0
+
+
+class BranchAdmin(LockableAdminMixin, admin.ModelAdmin):
+    """Has a rule that knows its own objects only, and inlines that no attribute names."""
+
+    def is_instance_locked(self, obj: Any) -> bool:
+        return obj.root_id is None
+
+    def get_inlines(self, request: Any, obj: Any) -> Any:
+        return [LeafInline]
+
+
+site.register(Branch, BranchAdmin)
 site.register(Contract, ContractAdmin)
 urlpatterns = [path("admin/", site.urls)]
 
@@ -291,6 +307,15 @@ def test_an_inline_is_guarded(boss: Client, monkeypatch: pytest.MonkeyPatch) -> 
     answer = boss.post(address, form(report, (paragraph,), **{"paragraphs-0-text": "x"}), follow=True)
     assert texts(answer)[-1].startswith("Nothing was changed.")
     assert Paragraph.objects.get().text == "closed"
+
+
+def test_the_rule_of_a_page_is_not_asked_of_inlines(boss: Client) -> None:
+    branch = Branch.objects.create(root=Root.objects.create())
+    leaf = Leaf.objects.create(name="old", branch=branch)
+    data = {"name": "x", "root": branch.root_id, "leaves-TOTAL_FORMS": 1, "leaves-INITIAL_FORMS": 1}
+    data |= {"leaves-0-id": leaf.pk, "leaves-0-branch": branch.pk, "leaves-0-name": "new"}
+    assert boss.post(f"/admin/kinds/branch/{branch.pk}/change/", data).status_code == 302
+    assert Leaf.objects.get().name == "new"
 
 
 def test_operators_locks_hold_in_the_admin_too(boss: Client) -> None:

@@ -78,13 +78,15 @@ class GuardedAdminMixin(_Admin):
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
         """Save the objects of an inline, if nothing holds those of them that were changed."""
-        inline = next((i for i in self.inlines if getattr(i, "model", None) is formset.model), None)
-        asker = self if inline is None else inline(self.model, self.admin_site)
+        inlines = self.get_inline_instances(request, form.instance)
+        # an inline has rules of its own or its model's; those of the page are about the object of the page
+        askers: list[Any] = [i for i in inlines if i.model is formset.model] or [None]
         deleted = getattr(formset, "deleted_forms", ())
         for each in formset.initial_forms:
             if each in deleted or each.has_changed():
                 operation = "destroy" if each in deleted else "update"
-                self._guard(request, each.instance, operation, lambda _: None, asker)
+                for asker in askers:
+                    self._guard(request, each.instance, operation, lambda _: None, asker)
         super().save_formset(request, form, formset, change)
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
