@@ -10,6 +10,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, connections
 from django.http import Http404
+from django.shortcuts import get_object_or_404
 from django.urls import include, path
 from rest_framework import generics, permissions, viewsets
 from rest_framework.decorators import action
@@ -140,6 +141,29 @@ class VisibleView(generics.RetrieveUpdateAPIView):
     serializer_class = Serializer
 
 
+@optimistic_concurrency_control(lambda view: token(view.get_object(view.kwargs["pk"]).text))
+class TutorialView(APIView):
+    """Finds its object by what the address says, as REST framework's tutorial does."""
+
+    def get_object(self, pk: int) -> Bare:
+        return get_object_or_404(Bare, pk=pk)
+
+    def get(self, request: Any, pk: int) -> Response:
+        return Response(Serializer(self.get_object(pk)).data)
+
+    def put(self, request: Any, pk: int) -> Response:
+        obj = self.get_object(pk)
+        obj.text = request.data["text"]
+        obj.save()
+        return Response(Serializer(obj).data)
+
+    patch = put
+
+    def delete(self, request: Any, pk: int) -> Response:
+        self.get_object(pk).delete()
+        return Response(status=204)
+
+
 @optimistic_concurrency_control(lambda view: f"length-{len(view.get_object().text)}")
 class LengthView(GenericView):
     """Another tag than the view it is made from."""
@@ -175,6 +199,7 @@ urlpatterns = [
     path("generic/<int:pk>/", GenericView.as_view()),
     path("hand/<int:pk>/", HandMadeView.as_view()),
     path("strict/<int:pk>/", StrictView.as_view()),
+    path("tutorial/<int:pk>/", TutorialView.as_view()),
     path("length/<int:pk>/", LengthView.as_view()),
     path("unreadable/<int:pk>/", UnreadableView.as_view()),
     path("bare/<int:pk>/", BareView.as_view()),
@@ -184,7 +209,7 @@ urlpatterns = [
     path("", include(router.urls)),
 ]
 
-EVERY = ["generic", "plain", "ours", "hand", "bare", "halfours"]
+EVERY = ["generic", "plain", "ours", "hand", "bare", "halfours", "tutorial"]
 
 
 def made(text: str = "old") -> Bare:

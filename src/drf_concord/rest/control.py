@@ -7,6 +7,7 @@ stands between the request and the method that answers it, and takes writes thro
 from __future__ import annotations
 
 import functools
+import inspect
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -117,7 +118,23 @@ def _intercept(view: Any, request: Request, compute: Compute, missing: int) -> N
         answer = functools.partial(_write, view, compute, handler, missing)
     else:
         return
+    find = type(view).get_object
+    if _wanted(find):
+        view.get_object = lambda *args, **kw: find(view, *args, **kw) if args or kw else _find(view)
     setattr(view, method.lower(), answer)
+
+
+def _find(view: Any) -> Any:
+    """Return the object of a view; a ``get_object(self, pk)`` gets what it wants from the address."""
+    find = type(view).get_object
+    return find(view, **{name: view.kwargs[name] for name in _wanted(find) if name in view.kwargs})
+
+
+@functools.cache
+def _wanted(find: Any) -> tuple[str, ...]:
+    wanted = list(inspect.signature(find).parameters.values())[1:]
+    named = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
+    return tuple(p.name for p in wanted if p.default is p.empty and p.kind in named)
 
 
 def _has_object(view: Any) -> bool:
@@ -183,7 +200,7 @@ def _tag_afterwards(view: Any, compute: Compute, obj: Any) -> Iterator[EntityTag
     with suppress(*DENIALS):
         with _as_get(view):  # a tag is for who may GET
             view.check_permissions(view.request)
-            found = type(view).get_object(view)
+            found = _find(view)
         # another connection, such as a replica's, does not see what is not committed
         with plain.pinned(view, found if found._state.db == obj._state.db else obj):
             yield _current(view, compute).tag
