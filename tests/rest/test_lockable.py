@@ -17,6 +17,7 @@ from rest_framework.routers import SimpleRouter
 from rest_framework.test import APIClient
 
 from drf_concord import locks
+from drf_concord.models import Lock
 from drf_concord.rest import exceptions
 from drf_concord.rest import locks as rest_locks
 from drf_concord.rest import mixins as concord
@@ -366,6 +367,17 @@ def test_a_lockable_is_locked_for_nobody_and_freed_by_anybody(api: APIClient, ad
         assert (refused.status_code, refused.json()["code"]) == (403, "lock_forbidden")
     locks.freeze(note, scope="delete")
     assert api.patch(f"/locked/{note.pk}/", {"text": "newer"}, format="json").status_code == 200
+
+
+def test_a_lock_is_not_put_on_what_the_address_led_to_before(
+    api: APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, other = Locked.objects.create(), Locked.objects.create()
+    real, found = LockedViewSet.get_object, [seen, other]
+    monkeypatch.setattr(LockedViewSet, "get_object", lambda view: real(view) and found.pop(0))
+    response = api.put(f"/locked/{seen.pk}/lock/")
+    assert (response.status_code, response.json()["code"]) == (503, "busy")
+    assert not Lock.objects.exclude(mode="").exists()
 
 
 # ------------------------------------------------------------------------------ on views of ours

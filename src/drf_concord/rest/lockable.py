@@ -13,7 +13,7 @@ from rest_framework.response import Response
 from .. import locks, rows, writes
 from ..lockable import LockableMixin, by_lock_rows, set_status
 from ..protocol.claims import Claim
-from ..protocol.errors import ConcordError
+from ..protocol.errors import Busy, ConcordError
 from . import plain
 from .exceptions import APIConcordError, APIObjectAlreadyLocked, APIObjectAlreadyUnlocked
 from .guards import SAFE, GuardedMixin
@@ -163,6 +163,8 @@ def _set_lock_row(view: Any, seen: Any, *, lock: bool) -> Response:
     def attempt() -> Response:
         with rows.enter(type(seen), seen.pk, using=using, actor=plain.actor_of(view.request)) as entry:
             obj = view.get_object()
+            if obj.pk != seen.pk:
+                raise Busy("The address leads to another object by now. Nothing was changed; try again.")
             if entry.lock.live(entry.now) == lock:
                 raise APIObjectAlreadyLocked if lock else APIObjectAlreadyUnlocked
             if lock:
