@@ -54,7 +54,11 @@ def restore(entry: rows.Entry) -> None:
     field: Any = model._meta.get_field(kept["field"])
     obj = model._base_manager.using(entry.using).filter(pk=entry.identity[1]).first()
     if obj is not None and getattr(obj, field.attname) == LOCKED:
-        _save(entry, obj, field, None if kept["value"] is None else field.to_python(kept["value"]))
+        entry.restoring = True  # or an object that was locked by a rule meanwhile would stay frozen
+        try:
+            _save(entry, obj, field, None if kept["value"] is None else field.to_python(kept["value"]))
+        finally:
+            entry.restoring = False
 
 
 def _row(entry: rows.Entry) -> Any:

@@ -196,7 +196,8 @@ def _unlocked(
     entered = rows.entered(type(instance), pk, using)
     # The gate asked with the operation's own name, and a save is part of any; a delete has to be asked for.
     if entered is not None and entered.cleared and operation in {"update", *entered.cleared}:
-        instance._ask_own_rules(pk, operation, using, names, ())
+        if not entered.restoring:
+            instance._ask_own_rules(pk, operation, using, names, ())
         return nullcontext(entered)
 
     @contextmanager

@@ -100,6 +100,7 @@ class Entry:
     found: bool = True
     open: bool = True
     cleared: set[str] = field(default_factory=set)  # operations that the lock was asked for, and allowed
+    restoring: bool = False  # what an operators' lock changed is put back, whatever the project's rules say
     version: int | None = None  # of the locked row, while this entry is sure of it
 
 

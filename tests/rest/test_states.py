@@ -19,7 +19,7 @@ from drf_concord.protocol.claims import Claim, Mode
 from drf_concord.rest import viewsets as ours
 from drf_concord.rest.locks import StatesLockMixin
 from tests.app.views import serializer_for
-from tests.kinds.models import Machine, Sheet
+from tests.kinds.models import Contract, Machine, Sheet
 
 from .conftest import AtTheGate, client_of
 
@@ -67,6 +67,12 @@ class ClosedViewSet(Base, ours.ModelViewSet):
     permission_classes = [Refusing]
 
 
+class ContractViewSet(StatesLockMixin, ours.ModelViewSet):
+    queryset = Contract.objects.all()
+    serializer_class = serializer_for(Contract, ["text", "state"])
+    state_field = "text"
+
+
 class OpenViewSet(Base, ours.ModelViewSet):
     states_permission_classes = (permissions.IsAuthenticated,)
 
@@ -99,6 +105,7 @@ def routed(router: Any) -> Any:
         "stateless": StatelessViewSet,
         "closed": ClosedViewSet,
         "open": OpenViewSet,
+        "contracts": ContractViewSet,
         "signedin": SignedInViewSet,
         "byhand": HandWrittenViewSet,
     }.items():
@@ -366,6 +373,15 @@ def test_a_model_that_guards_itself_may_show_its_state_under_its_lock() -> None:
 
 
 # ----------------------------------------------------------------------------- over somebody's hold
+
+
+def test_what_a_rule_locks_meanwhile_can_be_unlocked(as_boss: APIClient) -> None:
+    address = f"/contracts/{Contract.objects.create(text='old').pk}/"
+    assert as_boss.put(f"{address}states/lock").status_code == 202
+    assert as_boss.patch(address, {"state": "signed"}).json() == {"text": "locked", "state": "signed"}
+    assert as_boss.put(f"{address}states/unlock").status_code == 202
+    assert as_boss.get(address).json() == {"text": "old", "state": "signed"}
+    assert as_boss.put(f"{address}states/lock").json()["code"] == "object_locked"
 
 
 def test_it_overrides_a_hold_whose_holder_is_told(
