@@ -27,9 +27,11 @@ from drf_concord.live import RealtimeMixin
 from drf_concord.live.mixins import _dependents
 from drf_concord.models import Lockable, Versioned, VersionedQuerySet
 from drf_concord.rest import viewsets
+from drf_concord.rest.locks import StatesLockMixin
 from drf_concord.triggers.plan import captured_models
 from drf_concord.websocket import RealtimeRouter, router
 from tests.app.models import Bare, Item, Watched
+from tests.kinds.models import Machine
 
 
 def ids(found: list[Any]) -> list[str]:
@@ -427,6 +429,35 @@ def test_an_own_action_in_the_place_of_the_lock_is_said(monkeypatch: pytest.Monk
     assert checks.check_views() == []
     with override_settings(ROOT_URLCONF=None):
         assert checks.check_views() == []
+
+
+@pytest.mark.parametrize(
+    ("field", "problem"),
+    [
+        ("state", None),
+        (None, None),
+        ("missing", "no such field"),
+        ("id", "no text"),
+        ("short", "longer than its 5"),
+    ],
+)
+def test_a_state_that_cannot_say_locked_is_reported(
+    field: str | None, problem: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class MachineViewSet(StatesLockMixin, viewsets.ModelViewSet):
+        queryset = Machine.objects.all()
+        state_field = "note" if field == "short" else field
+
+    monkeypatch.setattr(Machine._meta.get_field("note"), "max_length", 5)
+    router = SimpleRouter()
+    router.register("machines", MachineViewSet)
+    urls = types.ModuleType("urls_of_a_state")
+    urls.urlpatterns = router.urls  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "urls_of_a_state", urls)
+    with override_settings(ROOT_URLCONF="urls_of_a_state"):
+        found = checks.check_views()
+    assert ids(found) == ([] if problem is None else ["concord.E015"])
+    assert problem is None or problem in said(found)
 
 
 # ------------------------------------------------------------------------------- databases

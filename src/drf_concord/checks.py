@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 from django.apps import apps
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Warning
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 from django.db import connections
+from django.db.models import CharField, TextField
 from django.urls import get_resolver
 from django.utils.module_loading import import_string
 
 from . import rows
 from .conf import Settings
 from .fields import version_field
+from .former import LOCKED
 from .models import Lockable, Versioned, VersionedQuerySet
 
 if TYPE_CHECKING:
@@ -240,13 +242,17 @@ def _remedy(model: type[Model]) -> str:
 
 
 def check_views(**_: Any) -> list[CheckMessage]:
-    """Report views whose own action at ``lock`` takes the place of the lock sub-resource."""
-    from .rest.locks import LOCK_ACTIONS, LockResourceMixin
+    """Report own actions in the place of the lock sub-resource, and states that cannot say ``locked``."""
+    from .rest.locks import LOCK_ACTIONS, LockResourceMixin, StatesLockMixin
 
     if not getattr(django_settings, "ROOT_URLCONF", None):
         return []
     found: list[CheckMessage] = []
     for view in _routed(get_resolver().url_patterns):
+        if issubclass(view, StatesLockMixin) and (problem := _state_problem(view)):
+            message = f'{view.__name__}.state_field = "{view.state_field}": {problem}.'
+            hint = "Name a text column of the view's model with room for six letters."
+            found.append(Error(message, hint=hint, obj=view, id="concord.E015"))
         if not issubclass(view, LockResourceMixin):
             continue
         names = [a.__name__ for a in view.get_extra_actions() if a.detail and a.url_path == "lock"]
@@ -255,6 +261,22 @@ def check_views(**_: Any) -> list[CheckMessage]:
             hint = "Give it another url_path, or silence this where locks are not wanted."
             found.append(Warning(message, hint=hint, obj=view, id="concord.W014"))
     return found
+
+
+def _state_problem(view: Any) -> str | None:
+    """Return why a field cannot show an operators' lock; None where it can, or nobody can tell."""
+    model = getattr(view.queryset, "model", None)
+    if view.state_field is None or model is None:
+        return None
+    try:
+        field = model._meta.get_field(view.state_field)
+    except FieldDoesNotExist:
+        return f"{model._meta.label} has no such field"
+    if not isinstance(field, CharField | TextField):
+        return "it is no text"
+    if field.max_length is not None and field.max_length < len(LOCKED):
+        return f'"{LOCKED}" is longer than its {field.max_length} characters'
+    return None
 
 
 def _routed(patterns: Any) -> list[Any]:
