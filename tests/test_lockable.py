@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import pytest
@@ -157,6 +158,7 @@ def test_a_column_that_is_read_later_counts_as_it_was_read() -> None:
     with pytest.raises(ObjectLocked):
         mine.save()
     mine = Report.objects.only("title").get(pk=pk)
+    assert mine.sealed
     mine.set_locked(False)
     mine.save()
     assert not Report.objects.get().sealed
@@ -402,3 +404,48 @@ def test_the_mixin_may_be_defined_otherwise_and_says_what_is_missing() -> None:
         LockableMixin().is_instance_locked(post)
     with pytest.raises(NotImplementedError, match="set_locked_status"):
         LockableMixin().set_locked_status(post, True)
+
+
+# ---------------------------------------------------------------- what counts as loaded
+
+
+def test_a_column_that_was_never_loaded_was_not_loaded_locked() -> None:
+    report = Report.objects.create()
+    mine = Report.objects.only("title").get()
+    seal(report)
+    mine.sealed = False
+    with pytest.raises(ObjectLocked):
+        mine.save()
+
+
+def test_what_was_rolled_back_was_not_loaded() -> None:
+    Report.objects.create()
+    mine = Report.objects.get()
+    with pytest.raises(KeyError), transaction.atomic():  # noqa: PT012
+        mine.sealed = True
+        mine.save()
+        raise KeyError
+    seal(Report.objects.get())
+    mine.sealed = False
+    with pytest.raises(ObjectLocked):
+        mine.save()  # it would take another one's lock away
+
+
+def test_in_one_transaction_an_object_is_locked_and_unlocked() -> None:
+    Report.objects.create()
+    mine = Report.objects.get()
+    with transaction.atomic():
+        mine.sealed = True
+        mine.save()
+        with pytest.raises(KeyError), transaction.atomic():  # noqa: PT012
+            mine.sealed = False
+            mine.save()
+            raise KeyError
+        assert Report.objects.get().sealed
+        mine.save()
+        mine.sealed = True
+        mine.save()
+        pickle.loads(pickle.dumps(mine))  # noqa: S301
+        mine.sealed = False
+        mine.save()
+    assert not Report.objects.get().sealed

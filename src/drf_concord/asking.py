@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import copy
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ObjectDoesNotExist
-from django.db import models
+from django.db import DEFAULT_DB_ALIAS, connections, models, transaction
 
 from . import rows
 
@@ -23,6 +24,8 @@ __all__ = [
     "asked",
     "asked_from_afar",
     "derives",
+    "loaded",
+    "note",
     "noted",
     "remember",
     "rows_asked_by",
@@ -97,24 +100,58 @@ def values_of(names: Iterable[str], values: Iterable[Any]) -> dict[str, Any]:
     return kept
 
 
+@dataclass(slots=True)
+class _Settle:
+    """Waits for the commit of what an object was written with; forgotten with the savepoint round it."""
+
+    obj: Any
+    values: dict[str, Any]
+
+    def __call__(self) -> None:
+        self.obj.__dict__["_concord_loaded"] = self.values
+        self.obj.__dict__.pop("_concord_written", None)
+
+
+def note(obj: Any, values: dict[str, Any], using: str | None) -> None:
+    """Keep what an object was read or written with; in a transaction as long as that is not rolled back."""
+    alias = using or DEFAULT_DB_ALIAS
+    if connections[alias].in_atomic_block:
+        obj.__dict__["_concord_written"] = alias
+        transaction.on_commit(_Settle(obj, values), using=alias)
+    else:
+        obj.__dict__["_concord_loaded"] = values
+
+
+def loaded(obj: Any) -> dict[str, Any] | None:
+    """Return the values an object was last read or written with, or None when it never was."""
+    alias = obj.__dict__.get("_concord_written")
+    if alias is not None:
+        for entry in reversed(connections[alias].run_on_commit):
+            waiting = entry[1]
+            if isinstance(waiting, _Settle) and waiting.obj is obj:
+                return waiting.values
+    values: dict[str, Any] | None = obj.__dict__.get("_concord_loaded")
+    return values
+
+
 def as_loaded(obj: Any, made: dict[int, Any] | None = None) -> Any:
     """Return an object as it was when it was last read or written, or None when it never was.
 
     The related objects it has in memory are taken as they were loaded, too: a parent that was unlocked then
     stays so here, whatever was set on it since.
     """
-    loaded: dict[str, Any] | None = obj.__dict__.get("_concord_loaded")
+    then = loaded(obj)
     made = {} if made is None else made
-    if loaded is None or id(obj) in made:
+    if then is None or id(obj) in made:
         return made.get(id(obj))
-    fields = [f for f in obj._meta.concrete_fields if f.attname in loaded]
+    fields = [f for f in obj._meta.concrete_fields if f.attname in then]
     # deep copies once more: the copy may be changed by who asks it
-    values = values_of([f.attname for f in fields], [loaded[f.attname] for f in fields])
+    values = values_of([f.attname for f in fields], [then[f.attname] for f in fields])
     past = made[id(obj)] = type(obj).from_db(obj._state.db, list(values), list(values.values()))
     columns = {f.name: f for f in fields}
     for name, other in obj._state.fields_cache.items():
         field = columns.get(name)
-        if other is not None and field is not None and loaded[field.attname] != _key(field, other):
+        if other is not None and field is not None and then[field.attname] != _key(field, other):
             continue  # another one was put in its place since
         past._state.fields_cache[name] = _past(other, made)
     if hasattr(obj, "_prefetched_objects_cache"):

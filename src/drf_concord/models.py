@@ -97,7 +97,7 @@ class LockableModel(Lockable):
         if kwargs.get("update_fields") is not None:
             kwargs["update_fields"] = list(kwargs["update_fields"])
         super().save(using=using, **kwargs)
-        self._note_loaded(kwargs.get("update_fields"))
+        self._note_loaded(kwargs.get("update_fields"), using or self._state.db)
 
     save.alters_data = True  # type: ignore[attr-defined]
 
@@ -125,10 +125,10 @@ class LockableModel(Lockable):
         """Reload as Django does; what was reloaded counts as loaded."""
         fields = None if fields is None else list(fields)
         super().refresh_from_db(using, fields, from_queryset)
-        self._note_loaded(fields)
+        self._note_loaded(fields, using or self._state.db)
 
-    def _note_loaded(self, names: Iterable[str] | None) -> None:
-        loaded = dict(self.__dict__.get("_concord_loaded") or {})
+    def _note_loaded(self, names: Iterable[str] | None, using: str | None) -> None:
+        loaded = dict(asking.loaded(self) or {})
         for field in self._meta.concrete_fields:
             if names is not None and field.name not in names and field.attname not in names:
                 continue
@@ -136,7 +136,7 @@ class LockableModel(Lockable):
             loaded.pop(field.attname, None)
             if value is not models.DEFERRED and not hasattr(value, "resolve_expression"):
                 loaded |= asking.values_of([field.attname], [value])
-        self.__dict__["_concord_loaded"] = loaded
+        asking.note(self, loaded, using)
 
     def _ask_own_rules(
         self, pk: Any, operation: str, using: str, names: Collection[str] | None, held: Collection[rows.Row]
@@ -160,8 +160,11 @@ class LockableModel(Lockable):
         loaded = None if past is None else past.__dict__.get(self._meta.pk.attname)
         if loaded is None or rows.key(type(self), loaded) != rows.key(type(row), row.pk):
             return False  # never loaded, or from another row
+        unknown = past.get_deferred_fields()
         if not past.is_locked() or self.is_locked():
             return False
+        if past.get_deferred_fields() != unknown:
+            return False  # it was asked of what was never loaded, which is read from the row of now
         if names is None:
             return True
         # A save of some columns has to unlock the row by these.
