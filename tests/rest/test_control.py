@@ -195,7 +195,23 @@ router.register("plain", PlainViewSet, basename="plain")
 router.register("ours", OurViewSet, basename="ours")
 router.register("strictours", StrictOurViewSet, basename="strictours")
 router.register("otherwise", WritingOtherwiseViewSet, basename="otherwise")
+
+
+@optimistic_concurrency_control(lambda view: view.get_object()["text"])
+class DictView(APIView):
+    """What it shows is no row."""
+
+    def get_object(self) -> Any:
+        return {"text": "a"}
+
+    def get(self, request: Any, pk: int) -> Response:
+        return Response(self.get_object())
+
+    put = get
+
+
 urlpatterns = [
+    path("dict/<int:pk>/", DictView.as_view()),
     path("generic/<int:pk>/", GenericView.as_view()),
     path("hand/<int:pk>/", HandMadeView.as_view()),
     path("strict/<int:pk>/", StrictView.as_view()),
@@ -469,6 +485,12 @@ def atomic_requests() -> Any:
     connection.settings_dict["ATOMIC_REQUESTS"] = True
     yield
     connection.settings_dict["ATOMIC_REQUESTS"] = False
+
+
+def test_what_is_no_row_cannot_be_guarded(api: APIClient) -> None:
+    assert api.get("/dict/1/")["ETag"] == '"a"'
+    with pytest.raises(ImproperlyConfigured, match="DictView.get_object"):
+        api.put("/dict/1/", {}, format="json", headers={"If-Match": '"a"'})
 
 
 @pytest.mark.django_db(transaction=True)

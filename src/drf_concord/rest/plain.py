@@ -5,8 +5,9 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from django.core.exceptions import ObjectDoesNotExist
+from django.core.exceptions import ImproperlyConfigured, ObjectDoesNotExist
 from django.db import connections, router
+from django.db.models import Model
 from django.http import Http404
 from rest_framework.exceptions import APIException, UnsupportedMediaType
 
@@ -19,7 +20,6 @@ from .exceptions import APIConcordError, APIObjectLocked
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from django.db.models import Model
     from rest_framework.request import Request
 
     from ..protocol.preconditions import Current, Preconditions
@@ -117,6 +117,11 @@ class _Attempt:
         self.view, self.operation, self._current = view, operation, current
         self.locked = rule_of(view)
         self.seen = view.get_object()
+        if not isinstance(self.seen, Model):
+            raise ImproperlyConfigured(
+                f"{type(view).__name__}.get_object() returned {type(self.seen).__name__}, and what is no row"
+                " cannot be locked while it is checked and written: return a model's instance."
+            )
         self.model: type[Model] = type(self.seen)
         self.using = router.db_for_write(self.model, instance=self.seen)
 
