@@ -3,9 +3,9 @@
 VENV = .venv
 export PYTHON
 
-.PHONY: demo test format lint types contracts bench requirements clean help
+.PHONY: demo test format lint types contracts docs bench requirements clean help
 help:
-	@echo "make demo | test [STAGE=..] | format | lint | types | contracts | bench | requirements | clean"
+	@echo "make demo | test [STAGE=..] | format | lint | types | contracts | docs | bench | requirements | clean"
 
 demo:
 	@sh scripts/environment.sh $(VENV) requirements/demo.txt
@@ -23,6 +23,12 @@ format:
 lint types contracts:
 	@$(MAKE) --no-print-directory test STAGE=$@
 
+docs:
+	@sh scripts/environment.sh .venv-docs requirements/docs.txt
+	@rm -rf build/docs build/doctrees # what is kept of a build is not read again, and its warnings are not said again
+	@.venv-docs/bin/python -m sphinx -q -W --keep-going -c docs -d build/doctrees . build/docs
+	@echo "build/docs/index.html"
+
 bench:
 	@sh scripts/environment.sh .venv-bench requirements/bench.txt
 	@exec .venv-bench/bin/python benchmarks/run.py
@@ -32,5 +38,5 @@ requirements:
 	@sh scripts/requirements.sh
 
 clean:
-	rm -rf .venv .venv-django61 .venv-bench build dist htmlcov .coverage* .*_cache .hypothesis
+	rm -rf .venv .venv-django61 .venv-bench .venv-docs build dist htmlcov .coverage* .*_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

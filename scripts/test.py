@@ -24,6 +24,7 @@ STAGES = {
     "lint": "the style rules",
     "types": "the types",
     "contracts": "the floors: who may import whom",
+    "docs": "the documentation site, where a warning is an error",
     "protocol": "the rules, every branch of them",
     "sqlite": "all tests on SQLite",
     "postgresql": "all tests on PostgreSQL",
@@ -59,6 +60,8 @@ def _run(stage: str) -> bool:
             return _call(python, "-m", "mypy")
         case "contracts":
             return _call(BIN / "lint-imports", "--no-logo")
+        case "docs":
+            return _call("make", "--no-print-directory", "docs")
         case "protocol":
             coverage = ["--cov=drf_concord.protocol", "--cov-branch", "--cov-fail-under=100"]
             return _call(python, *PYTEST, *coverage, "tests/protocol")
