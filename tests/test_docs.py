@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import textwrap
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,31 @@ def test_every_check_and_command_is_documented() -> None:
         assert option in text
     for name in re.findall(r'add_parser\("([a-z]+)"', commands):
         assert f"concord {name}" in text
+
+
+ROW = re.compile(r"^\| `(drf_concord[\w.]*)` \| (.*?) \| (.*?)\|", re.MULTILINE)
+LISTED = {
+    module: (re.findall(r"`(\w+)`", names), re.findall(r"`(\w+)`", inside))
+    for module, names, inside in ROW.findall((REFERENCE / "names.md").read_text())
+}
+IMPORTS = re.compile(r"^ *from (drf_concord[\w.]*) import ([\w, ]+)", re.MULTILINE)
+IMPORTED = {
+    (module, name)
+    for page in PAGES
+    for module, names in IMPORTS.findall(page.read_text())
+    for name in re.findall(r"\w+", names)
+}
+
+
+@pytest.mark.parametrize("module", LISTED)
+def test_every_name_of_a_public_module_is_listed_once(module: str) -> None:
+    names, inside = LISTED[module]
+    assert sorted(names + inside) == sorted(import_module(module).__all__)
+
+
+@pytest.mark.parametrize(("module", "name"), sorted(IMPORTED))
+def test_what_the_pages_import_is_listed(module: str, name: str) -> None:
+    assert f"{module}.{name}" in LISTED or name in LISTED[module][0]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

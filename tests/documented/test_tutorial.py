@@ -83,6 +83,7 @@ def receive(socket: ClientConnection, kind: str) -> dict[str, Any]:
     """Return the next frame of a kind."""
     while True:
         frame: dict[str, Any] = json.loads(socket.recv(timeout=PATIENCE))
+        assert frame.get("type") in {"welcome", "subscribed", "snapshot", "mark", "changes", "ping"}, frame
         if frame["type"] == kind:
             return frame
 
