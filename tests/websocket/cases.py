@@ -30,6 +30,7 @@ async def until(condition: Callable[[], Any]) -> None:
 class SocketCase(TransactionTestCase):
     """Opens sockets and closes them."""
 
+    application: Any = application
     path = "/ws/"
 
     async def asyncSetUp(self) -> None:
@@ -50,7 +51,7 @@ class SocketCase(TransactionTestCase):
         """Open a socket; in session mode its welcome is taken in."""
         headers = [*(await get_headers_for_user(user) if user else []), *options.pop("headers", [])]
         protocols = ["concord.v1"] if session else []
-        socket = APICommunicator(application, path or self.path, headers, subprotocols=protocols)
+        socket = APICommunicator(self.application, path or self.path, headers, subprotocols=protocols)
         connected, _ = await socket.connect()
         assert connected
         self.opened.append(socket)

@@ -108,6 +108,12 @@ class Caller:
         return self._identity.session
 
     @property
+    def pks(self) -> set[str]:
+        """The keys, as text, of the users that this socket is known as."""
+        users = [self._identity.user, *(kept.user for kept in list(self._kept.values()))]
+        return {str(_pk(user)) for user in users}
+
+    @property
     def origin(self) -> tuple[str, str]:
         """The scheme and the host (with the script name) that representations may contain.
 

@@ -38,6 +38,9 @@ from .watch import can_watch, watch
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
 
+    from django.db.models import Model
+
+    from .feeds import Feed
     from .views import Caller
 
 __all__ = ["Hub", "Missed", "hub_of_loop"]
@@ -96,6 +99,7 @@ class Hub:
         tick: how many readings there were; positions of ticks that somebody still waits for are kept.
         losses: how often the log was lost.
         snapshots: bounds how many snapshots are read at a time.
+        feeds: of the models that are observed.
     """
 
     def __init__(self, using: str = "default") -> None:
@@ -105,6 +109,7 @@ class Hub:
         self.losses = 0
         self.snapshots = asyncio.Semaphore(SNAPSHOTS)
         self.listeners: set[Listener] = set()
+        self.feeds: dict[type[Model], Feed] = {}
         self._positions: dict[int, Position] = {}
         self._cohorts: dict[tuple[Any, ...], Cohort] = {}
         self._levels: dict[tuple[Any, str], Level] = {}
@@ -180,6 +185,8 @@ class Hub:
             self._missed.clear()
             for cohort in list(self._cohorts.values()):
                 cohort.lost()
+            for feed in list(self.feeds.values()):
+                feed.lost()
 
     async def step(self) -> int:
         """Read the log once and set the deliveries going; returns how many changes there were."""
@@ -214,6 +221,8 @@ class Hub:
         await self.step()
         for cohort in list(self._cohorts.values()):
             await cohort.drained()
+        for feed in list(self.feeds.values()):
+            await feed.drained()
         await self._locks.drained()
 
     def _distribute(self, found: list[Change]) -> None:
@@ -228,6 +237,8 @@ class Hub:
             self._accounts_changed(found)  # before the rest: a right that was lost counts at once
         for cohort, changes in touched.items():
             cohort.touch(changes)
+        for feed in self.feeds.values():
+            feed.touch(found)
         self._locks.note((c for c in found if c.model == LABEL), self._cohorts.values())
 
     def _concerned(self, change: Change) -> set[Cohort]:
@@ -377,7 +388,7 @@ class Hub:
                 everybody = everybody or not named
         for listener in list(self.listeners):
             seen = {str(getattr(m.view.request.user, "pk", None)) for m in listener.members() if m.view}
-            if everybody or users & {*seen, str(getattr(listener.caller.user, "pk", None))}:
+            if everybody or users & (seen | listener.caller.pks):
                 for member in listener.members():
                     member.stale = True
                 listener.spawn(self.refresh(listener))

@@ -2,7 +2,26 @@
 
 from __future__ import annotations
 
+from .consumers import AsyncAPIConsumer
+from .decorators import action
 from .draining import drain, lifespan
+from .generics import GenericAsyncAPIConsumer
+from .instances import ObserverModelInstanceMixin
+from .observers import Action, model_observer
 from .router import RealtimeRouter
+from .signals import observer
+from .viewed import view_as_consumer
 
-__all__ = ["RealtimeRouter", "drain", "lifespan"]
+__all__ = [
+    "Action",
+    "AsyncAPIConsumer",
+    "GenericAsyncAPIConsumer",
+    "ObserverModelInstanceMixin",
+    "RealtimeRouter",
+    "action",
+    "drain",
+    "lifespan",
+    "model_observer",
+    "observer",
+    "view_as_consumer",
+]

@@ -28,7 +28,10 @@ def action(
 
     Raises:
         ValueError: an asynchronous method cannot be atomic, a synchronous one not detached.
+        TypeError: the parentheses are missing.
     """
+    if callable(name):
+        raise TypeError(f"Write @action(), with parentheses, over {name.__name__}().")
 
     def declare(method: Method) -> Method:
         asynchronous = inspect.iscoroutinefunction(method)

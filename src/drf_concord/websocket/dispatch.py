@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from django.http import HttpRequest
 
-__all__ = ["Answer", "answer", "methods_of"]
+__all__ = ["Answer", "answer", "methods_of", "path_of", "through"]
 
 METHODS = {
     "list": "GET",
@@ -86,7 +86,7 @@ def answer(view_class: Any, call: Call, caller: views.Caller) -> Answer:
     request = views.http_request(
         caller,
         method=method,
-        path=_path(view_class, name, kwargs),
+        path=path_of(view_class, name, kwargs),
         query=call.query,
         body=b"" if body == b"null" or method == "GET" else body,
         headers=_headers(call),
@@ -154,6 +154,15 @@ def _respond(
     return _wrapped(respond if once is None else respond_once)(request)
 
 
+def through(view: Any, request: HttpRequest, kwargs: Mapping[str, Any]) -> Answer:
+    """Send a request through what a view's ``as_view()`` returned; runs in a thread."""
+
+    def respond(request: HttpRequest) -> Any:
+        return rendered(_atomic(view)(request, **kwargs))
+
+    return _answer_of(_wrapped(respond)(request))
+
+
 def _wrapped(respond: Any) -> Any:
     """Put the project's socket middleware round a view, as Django's handler does."""
     paths = settings.SOCKET_MIDDLEWARE
@@ -210,7 +219,7 @@ def _refusal(status: int, errors: list[Any]) -> Answer:
     return Answer(status, errors=msgspec.json.encode(errors))
 
 
-def _path(view_class: Any, name: str, kwargs: Mapping[str, Any]) -> str:
+def path_of(view_class: Any, name: str, kwargs: Mapping[str, Any]) -> str:
     """Return the address of the view's HTTP route; a view without one has no better than the root."""
     for route in _routes_of(view_class):
         actions = route[1]

@@ -15,12 +15,12 @@ from ..protocol.errors import AlreadyExists, ObjectLocked, VersionMismatch
 from ..protocol.etags import EntityTag, encode_version
 from ..protocol.preconditions import Current, Preconditions
 from .consumers import AsyncAPIConsumer
-from .permissions import METHODS, knows_sockets
+from .permissions import METHODS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from django.db.models import Model, QuerySet
+    from django.db.models import QuerySet
 
     from .. import rows
 
@@ -37,9 +37,11 @@ class GenericAsyncAPIConsumer(AsyncAPIConsumer):
     filter_backends: Any = api_settings.DEFAULT_FILTER_BACKENDS
     pagination_class: Any = None
 
-    request: Any = None
-    kwargs: dict[str, Any]
-    _using: str | None = None
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """What a view's route would have found in an address: the key of the object."""
+        lookup = self.lookup_url_kwarg or self.lookup_field
+        return {k: v for k, v in self._now.arguments.items() if k == lookup}
 
     def get_queryset(self, **kwargs: Any) -> QuerySet[Any]:
         """Return the objects of this consumer.
@@ -55,8 +57,26 @@ class GenericAsyncAPIConsumer(AsyncAPIConsumer):
     def filter_queryset(self, queryset: QuerySet[Any], /, **kwargs: Any) -> QuerySet[Any]:
         """Pass a queryset through the filter backends."""
         for backend in self.filter_backends:
-            queryset = backend().filter_queryset(self._seen(kwargs), queryset, self)
+            queryset = backend().filter_queryset(self.request, queryset, self)
         return queryset
+
+    def paginate_queryset(self, queryset: QuerySet[Any], /, **kwargs: Any) -> Any:
+        """Return the page of a queryset that a frame asks for, or None where there are no pages."""
+        if self.paginator is None:
+            return None
+        return self.paginator.paginate_queryset(queryset, self.request, view=self)
+
+    def get_paginated_response(self, data: Any) -> Any:
+        """Return what is answered with a page."""
+        return self.paginator.get_paginated_response(data).data
+
+    @property
+    def paginator(self) -> Any:
+        """What makes pages for the request in hand; None where there are none."""
+        now = self._now
+        if now.paginator is None and self.pagination_class is not None:
+            now.paginator = self.pagination_class()
+        return now.paginator
 
     def get_object(self, **kwargs: Any) -> Any:
         """Return the object a frame is about; runs in a thread.
@@ -68,26 +88,14 @@ class GenericAsyncAPIConsumer(AsyncAPIConsumer):
         if lookup not in kwargs:
             raise exceptions.ValidationError({lookup: [f"The member {lookup} is missing."]})
         queryset = self.filter_queryset(self.get_queryset(**kwargs), **kwargs)
-        if self._using is not None:
-            queryset = queryset.using(self._using)
+        if self._now.using is not None:
+            queryset = queryset.using(self._now.using)
         try:
             obj = get_object_or_404(queryset, **{self.lookup_field: kwargs[lookup]})
         except (TypeError, ValueError, OverflowError) as error:
             raise exceptions.NotFound from error
         self.check_object_permissions(obj, **kwargs)
         return obj
-
-    def check_object_permissions(self, obj: Model, /, **kwargs: Any) -> None:
-        """Ask DRF's object permissions.
-
-        Raises:
-            PermissionDenied
-        """
-        request = self._seen(kwargs)
-        for permission in self.get_permissions(action=self.action, **kwargs):
-            asked = getattr(permission, "has_object_permission", None)
-            if asked is not None and not knows_sockets(permission) and not asked(request, self, obj):
-                raise exceptions.PermissionDenied
 
     def get_serializer_class(self, **kwargs: Any) -> Any:
         """Return the serializer's class."""
@@ -103,14 +111,7 @@ class GenericAsyncAPIConsumer(AsyncAPIConsumer):
 
     def get_serializer_context(self, **kwargs: Any) -> dict[str, Any]:
         """Return what serializers know of the socket."""
-        return {"scope": self.scope, "consumer": self, "request": self._seen(kwargs), "view": self}
-
-    def _seen(self, kwargs: dict[str, Any]) -> Any:
-        if self.request is None:
-            self.request = self.request_for(self.action, kwargs)
-            lookup = self.lookup_url_kwarg or self.lookup_field
-            self.kwargs = {k: v for k, v in kwargs.items() if k == lookup}
-        return self.request
+        return {"scope": self.scope, "consumer": self, "request": self.request, "view": self}
 
     def guard(self, operation: str, perform: Callable[[Any], Any], kwargs: dict[str, Any]) -> Any:
         """Do one write to the object of a frame through the gate.
@@ -122,7 +123,7 @@ class GenericAsyncAPIConsumer(AsyncAPIConsumer):
         """
         seen = self.get_object(**kwargs)
         using = router.db_for_write(type(seen), instance=seen)
-        user = self._seen(kwargs).user
+        user = self.request.user
         token = _text(kwargs, "lock_token")
         headers = {"If-Match": _text(kwargs, "if_match"), "If-None-Match": _text(kwargs, "if_none_match")}
         intent = writes.Intent(
@@ -133,7 +134,7 @@ class GenericAsyncAPIConsumer(AsyncAPIConsumer):
         )
 
         def fetch() -> Any:
-            self._using = using
+            self._now.using = using
             return self.get_object(**kwargs)
 
         def refused(error: Any, obj: Any, entry: rows.Entry) -> None:
@@ -158,7 +159,7 @@ class GenericAsyncAPIConsumer(AsyncAPIConsumer):
                 first=writes.parents(seen),
             )
         finally:
-            self._using = None
+            self._now.using = None
 
 
 def _text(kwargs: dict[str, Any], name: str) -> str | None:

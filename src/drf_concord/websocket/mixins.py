@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
+from functools import partial
 from typing import Any
 
 from django.db import router
 from rest_framework import exceptions
 
 from .. import locks, writes
+from ..live.pool import pool
 from .decorators import action
+from .doing import at
 from .generics import GenericAsyncAPIConsumer
+from .pagination import WebsocketLimitOffsetPagination
 
 __all__ = [
     "CreateModelMixin",
     "DeleteModelMixin",
     "ListModelMixin",
+    "PaginatedModelListMixin",
     "PatchModelMixin",
     "RetrieveModelMixin",
+    "StreamedPaginatedListMixin",
     "UpdateModelMixin",
 ]
+
+PATIENCE = 60.0
+"""How long a stream waits for a socket to take a page, in seconds; the socket's own limit comes then."""
 
 
 class ListModelMixin(GenericAsyncAPIConsumer):
@@ -28,7 +38,55 @@ class ListModelMixin(GenericAsyncAPIConsumer):
     def list(self, **kwargs: Any) -> tuple[Any, int]:
         """List the objects."""
         queryset = self.filter_queryset(self.get_queryset(**kwargs), **kwargs)
-        return self.get_serializer(queryset, many=True, action_kwargs=kwargs).data, 200
+        page = self.paginate_queryset(queryset, **kwargs)
+        if page is None:
+            return self.get_serializer(queryset, many=True, action_kwargs=kwargs).data, 200
+        data = self.get_serializer(page, many=True, action_kwargs=kwargs).data
+        return self.get_paginated_response(data), 200
+
+
+class PaginatedModelListMixin(ListModelMixin):
+    """``{"action": "list", "limit": 10, "offset": 20}`` is answered with a page of objects, 200.
+
+    ``pagination_class`` may be one of DRF's, whose query parameters stand in ``query``.
+    """
+
+    pagination_class: Any = WebsocketLimitOffsetPagination
+
+
+class StreamedPaginatedListMixin(PaginatedModelListMixin):
+    """``{"action": "list"}`` is answered with page after page, each a reply to it, 200, until all are sent.
+
+    ``{"action": "list_cancel"}`` stops what is being sent, 204. The next page waits until the socket has
+    taken the last one.
+    """
+
+    sleep_time_between_pages: float = 0
+
+    @action(detached=True)
+    async def list(self, request_id: Any = None, **kwargs: Any) -> None:  # type: ignore[override]
+        """Send the objects, page after page."""
+        limit, offset, count = kwargs.pop("limit", None), kwargs.pop("offset", None), None
+        while count is None or offset < count:
+            frame = {**kwargs, "limit": limit, "offset": offset}
+            page = await pool.run(partial(self._page, {k: v for k, v in frame.items() if v is not None}))
+            await self.reply("list", data=page, request_id=request_id)
+            count, limit = page["count"], page["limit"]
+            offset = page["offset"] + limit
+            await self.socket.outlet.flushed(PATIENCE)
+            await asyncio.sleep(self.sleep_time_between_pages)
+
+    def _page(self, kwargs: dict[str, Any]) -> Any:
+        with at(self, "list", kwargs) as now:
+            now.request = self.request_for("list", kwargs)
+            return super().list(**kwargs)[0]
+
+    @action()
+    async def list_cancel(self, **kwargs: Any) -> tuple[None, int]:
+        """Stop sending pages."""
+        for task in self.detached_of("list"):
+            task.cancel()
+        return None, 204
 
 
 class RetrieveModelMixin(GenericAsyncAPIConsumer):
@@ -48,7 +106,7 @@ class CreateModelMixin(GenericAsyncAPIConsumer):
         """Create an object."""
         model = self.get_queryset(**kwargs).model
         using = router.db_for_write(model)
-        user = self._seen(kwargs).user
+        user = self.request.user
 
         def perform() -> Any:
             serializer = self.get_serializer(data=_object(data), action_kwargs=kwargs)

@@ -1,0 +1,335 @@
+"""Observers: handlers of consumers that are called when rows of a model change, whoever changed them.
+
+They are fed from the change log, in its order and after the commit; a row is read once for all followers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import logging
+import weakref
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, cast
+
+from django.core.exceptions import ImproperlyConfigured, ObjectDoesNotExist
+
+from ..live.feeds import Feed, Moment, feed_of
+from ..live.hub import hub_of_loop
+from ..live.pool import pool
+from ..protocol.changes import Op
+from ..triggers.plan import captured_models
+from .followings import Following, Notice, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from django.db.models import Model
+
+    from .consumers import AsyncAPIConsumer
+
+__all__ = ["Action", "BaseObserver", "ModelObserver", "model_observer", "observers"]
+
+logger = logging.getLogger("drf_concord")
+
+observers: weakref.WeakSet[ModelObserver] = weakref.WeakSet()
+"""Every observer of a model in this process, for the system checks."""
+
+ALL = ""
+"""The group of an observer that has no group functions."""
+
+
+class Action(StrEnum):
+    """What happened to a row, as the followers of a group see it."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    DELETE = "delete"
+
+
+class BaseObserver:
+    """A handler of a consumer, the groups of its followers, and what they are told.
+
+    On an instance of the consumer it is bound to it: ``await self.handler.subscribe()``.
+    """
+
+    def __init__(self, handler: Callable[..., Any]) -> None:
+        functools.update_wrapper(cast("Any", self), handler)
+        self.handler = handler
+        self._of_signal: Callable[..., Iterable[Any]] | None = None
+        self._of_consumer: Callable[..., Iterable[Any]] | None = None
+        self._serializer: Callable[..., Any] | None = None
+        self._tables: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Table] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    def __get__(self, consumer: AsyncAPIConsumer | None, owner: type | None = None) -> Any:
+        return self if consumer is None else Bound(self, consumer)
+
+    # What a consumer's class declares
+
+    def groups(self, function: Callable[..., Iterable[Any]]) -> BaseObserver:
+        """Declare one function for both sides: it yields the groups of an instance, and of a subscription."""
+        self._of_signal = self._of_consumer = function
+        return self
+
+    def groups_for_signal(self, function: Callable[..., Iterable[Any]]) -> BaseObserver:
+        """Declare the function that yields the groups which are told of an instance."""
+        self._of_signal = function
+        return self
+
+    def groups_for_consumer(self, function: Callable[..., Iterable[Any]]) -> BaseObserver:
+        """Declare the function that yields the groups which a call of ``subscribe()`` follows."""
+        self._of_consumer = function
+        return self
+
+    def serializer(self, function: Callable[..., Any]) -> BaseObserver:
+        """Declare the function that makes the message of an instance and an action."""
+        self._serializer = function
+        return self
+
+    # What a consumer does
+
+    async def subscribe(
+        self, consumer: AsyncAPIConsumer, *args: Any, request_id: Any = None, **kwargs: Any
+    ) -> list[str]:
+        """Let a consumer follow the groups for these arguments, from now on; returns the groups."""
+        groups = self._groups_of(consumer, args, kwargs)
+        since = await self._begin()
+        self.table().add(consumer, groups, request_id, since)
+        return groups
+
+    async def unsubscribe(
+        self, consumer: AsyncAPIConsumer, *args: Any, request_id: Any = None, **kwargs: Any
+    ) -> list[str]:
+        """Let a consumer follow the groups for these arguments no more, or all without arguments.
+
+        Args:
+            consumer: who follows.
+            *args: as for ``subscribe()``.
+            request_id: only what this request began; None for whatever began it.
+            **kwargs: as for ``subscribe()``.
+
+        Returns:
+            The groups that it followed so.
+        """
+        named = self._groups_of(consumer, args, kwargs) if args or kwargs else None
+        return self.table().remove(consumer, named, request_id)
+
+    def _groups_of(self, consumer: AsyncAPIConsumer, args: Any, kwargs: dict[str, Any]) -> list[str]:
+        if self._of_consumer is None:
+            return [ALL]
+        if "consumer" in inspect.signature(self._of_consumer).parameters:
+            kwargs = {"consumer": consumer, **kwargs}
+        return [str(group) for group in self._of_consumer(self, *args, **kwargs) or ()]
+
+    async def _begin(self) -> int:
+        """Get ready, and return the hub's tick up to which changes are no news."""
+        raise NotImplementedError
+
+    def table(self) -> Table:
+        """Return who follows on this event loop."""
+        loop = asyncio.get_running_loop()
+        found = self._tables.get(loop)
+        if found is None:
+            found = self._tables[loop] = self._table()
+        return found
+
+    def _table(self) -> Table:
+        return Table(self._call)
+
+    async def _call(self, consumer: AsyncAPIConsumer, notice: Notice, told: list[Following]) -> None:
+        message = dict(notice.message) if isinstance(notice.message, dict) else notice.message
+        given = {
+            "observer": self,
+            "message_type": self.handler.__name__.replace("_", "."),
+            "subscribing_request_ids": [f.request_id for f in told if f.request_id is not None],
+            "group": notice.group,
+            "action": notice.action,
+        }
+        work = functools.partial(call, self.handler, consumer, message, **given)
+        if inspect.iscoroutinefunction(self.handler):
+            await work()
+        else:
+            await pool.run(work)
+
+
+class Bound:
+    """An observer on an instance of its consumer."""
+
+    def __init__(self, observer: BaseObserver, consumer: AsyncAPIConsumer) -> None:
+        self._observer = observer
+        self._consumer = consumer
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._observer, name)
+        return functools.partial(found, self._consumer) if name in {"subscribe", "unsubscribe"} else found
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the handler, as the method that it is."""
+        return self._observer.handler(self._consumer, *args, **kwargs)
+
+
+class ModelObserver(BaseObserver):
+    """Observes the rows of a model.
+
+    Args:
+        handler: is called with ``(consumer, message, **more)``.
+        model: whose rows.
+        serializer_class: makes the message; ``{"pk": ...}`` without it.
+        many_to_many: whether the handler is told when only a many-to-many field changed.
+    """
+
+    def __init__(
+        self,
+        handler: Callable[..., Any],
+        model: type[Model],
+        serializer_class: Any = None,
+        many_to_many: bool = False,
+    ) -> None:
+        super().__init__(handler)
+        self.model = model
+        self.serializer_class = serializer_class
+        self.many_to_many = many_to_many
+        observers.add(self)
+
+    async def _begin(self) -> int:
+        if (self.model._meta.concrete_model or self.model) not in captured_models():
+            label = self.model._meta.label
+            raise ImproperlyConfigured(
+                f'Add "{label}" to CONCORD["CAPTURE"] and migrate: its changes are not recorded.'
+            )
+        hub = hub_of_loop()
+        await hub.start()
+        await hub.catch_up()  # what was written before is no news
+        return hub.tick
+
+    def _table(self) -> Table:
+        return ModelTable(self, feed_of(hub_of_loop(), self.model))
+
+    # In a thread
+
+    def notices(self, moment: Moment, wanted: Table) -> Iterator[Notice]:
+        """Yield what the followers of the groups of a row are told of a change, each group once."""
+        change = moment.change
+        if change.op is Op.TRUNCATE:
+            for group in wanted.groups():
+                yield Notice(group, Action.DELETE, {"pk": None})
+            return
+        if not self.many_to_many and change.op is Op.UPDATE and self._only_relations(change.columns):
+            return
+        new = self._groups_told(moment.after)
+        old = self._groups_told(moment.before) if moment.after is None or _moved(moment) else new
+        for group in dict.fromkeys((*old, *new)):
+            if group not in wanted:
+                continue
+            if group not in new:
+                action, obj = Action.DELETE, moment.before
+            else:
+                action, obj = (Action.UPDATE if group in old else Action.CREATE), moment.after
+            gone = moment.after is None
+            if action is Action.DELETE and not gone:
+                message: Any = {"pk": moment.pk}  # the columns it has now are none of theirs
+            else:
+                message = moment.once.result(
+                    (self, action), functools.partial(self._message, obj, action, gone)
+                )
+            yield Notice(group, action, message, obj, moment)
+
+    def _only_relations(self, columns: Sequence[str]) -> bool:
+        names = {field.name for field in self.model._meta.many_to_many}
+        return bool(columns) and names.issuperset(columns)
+
+    def _groups_told(self, instance: Any) -> list[str]:
+        if instance is None:
+            return []
+        if self._of_signal is None:
+            return [ALL]
+        return [str(group) for group in call(self._of_signal, self, instance) or ()]
+
+    def _message(self, instance: Any, action: Action, gone: bool) -> Any:
+        if self._serializer is not None:
+            try:
+                return call(self._serializer, self, instance, action=action)
+            except ObjectDoesNotExist:
+                if not gone:
+                    raise
+        elif self.serializer_class is not None and not gone:
+            return self.serializer_class(instance).data
+        return {"pk": instance.pk}
+
+
+class ModelTable(Table):
+    """The followers of an observer of a model, as its feed knows them."""
+
+    def __init__(self, observer: ModelObserver, feed: Feed) -> None:
+        super().__init__(observer._call)
+        self.observer = observer
+        self.feed = feed
+
+    def add(self, consumer: AsyncAPIConsumer, groups: Iterable[str], request_id: Any, since: int) -> None:
+        """Let a consumer follow some groups."""
+        super().add(consumer, groups, request_id, since)
+        self.feed.watchers.add(self)
+
+    def idle(self) -> None:
+        """Observe no more."""
+        self.feed.watchers.discard(self)
+
+    def prepare(self, moments: Sequence[Moment]) -> list[Notice]:
+        """Make notices of changes; one that cannot be told stops no other."""
+        found: list[Notice] = []
+        for moment in moments:
+            try:
+                found += self.observer.notices(moment, self)
+            except Exception:
+                logger.exception(
+                    "The groups or the message of %s failed for %s %s.",
+                    self.observer.handler.__qualname__,
+                    moment.change.model,
+                    moment.change.pk,
+                )
+        return found
+
+    def deliver(self, prepared: list[Notice], tick: int) -> None:
+        """Tell the followers."""
+        self.tell(prepared, tick)
+
+    def missed(self) -> None:
+        """Tell the followers that they may have missed something."""
+        self.tell_all(410, "Changes may have been missed. Read what you show, and subscribe again.")
+
+
+def model_observer(
+    model: type[Model], serializer_class: Any = None, many_to_many: bool = False, partition: str = "*"
+) -> Callable[[Callable[..., Any]], ModelObserver]:
+    """Make a method of a consumer a handler of changes of a model's rows.
+
+    The method is called with the message and, as far as it takes them, ``observer``, ``message_type``,
+    ``subscribing_request_ids``, ``group`` and ``action`` (`Action`).
+
+    Args:
+        model: whose rows; recorded as every model that is followed.
+        serializer_class: makes the message; ``{"pk": ...}`` without it, and of rows that are gone.
+        many_to_many: whether to tell when only a many-to-many field changed.
+        partition: has no meaning here: one log is read for all.
+    """
+
+    def declare(handler: Callable[..., Any]) -> ModelObserver:
+        return ModelObserver(handler, model, serializer_class, many_to_many)
+
+    return declare
+
+
+def _moved(moment: Moment) -> bool:
+    return moment.before is None or any(old != new for old, new in moment.change.routes.values())
+
+
+def call(function: Callable[..., Any], *args: Any, **given: Any) -> Any:
+    """Call a function of a project with those of the named arguments that it takes."""
+    parameters = inspect.signature(function).parameters.values()
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        names = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        given = {name: value for name, value in given.items() if name in names}
+    return function(*args, **given)
