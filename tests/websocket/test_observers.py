@@ -272,7 +272,7 @@ class Observers(SocketCase):
 
         await write()
         await settle()
-        await database(connection.execute_wrappers.remove)(note)
+        await database(lambda: connection.execute_wrappers.remove(note))()
         assert [len(await self.news(socket)) for socket in sockets] == [1] * 5
         assert sum('FROM "app_item"' in sql for sql in statements) == 1
         assert Shelf.read == 1

@@ -102,7 +102,7 @@ class Feed:
         self.hub = hub
         self.model = model
         self.labels = {m._meta.label for m in (model._meta.concrete_model or model, *model._meta.all_parents)}
-        self.watchers: set[Watcher] = set()
+        self.watchers: dict[Watcher, None] = {}  # in the order in which they came
         self._waiting: deque[tuple[int, list[Change]]] = deque()
         self._size = 0
         self._unborn: set[str] = set()  # inserted and gone before they could be read

@@ -271,11 +271,11 @@ class ModelTable(Table):
     def add(self, consumer: AsyncAPIConsumer, groups: Iterable[str], request_id: Any, since: int) -> None:
         """Let a consumer follow some groups."""
         super().add(consumer, groups, request_id, since)
-        self.feed.watchers.add(self)
+        self.feed.watchers[self] = None
 
     def idle(self) -> None:
         """Observe no more."""
-        self.feed.watchers.discard(self)
+        self.feed.watchers.pop(self, None)
 
     def prepare(self, moments: Sequence[Moment]) -> list[Notice]:
         """Make notices of changes; one that cannot be told stops no other."""
