@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import inspect
 import logging
 from functools import lru_cache, partial
@@ -34,6 +33,7 @@ from .socket import FORBIDDEN, Socket
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
+    from typing import Self
 
     from .followings import Following, Table
 
@@ -70,9 +70,16 @@ class AsyncAPIConsumer:
     format_kwarg = None
     args = ()
 
+    _made_with: tuple[tuple[Any, ...], dict[str, Any]]
     _send: Callable[[Any], Awaitable[None]]
     _followed: dict[Table, dict[str, set[str]]]
     _answers: tuple[int, dict[Following, bool]]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Make a consumer, and remember how: each socket is to have one that is made the same way."""
+        made = super().__new__(cls)
+        made._made_with = (args, kwargs)
+        return made
 
     def __init__(self, **initkwargs: Any) -> None:
         for name, value in initkwargs.items():
@@ -83,7 +90,7 @@ class AsyncAPIConsumer:
         """Return an ASGI application with an instance per socket."""
 
         async def application(scope: Any, receive: Any, send: Any) -> None:
-            await cls(**initkwargs)(scope, receive, send)
+            await cls(**initkwargs)._serve(scope, receive, send)
 
         application.consumer_class = cls  # type: ignore[attr-defined]
         return application
@@ -94,8 +101,9 @@ class AsyncAPIConsumer:
         receive: Callable[[], Awaitable[Any]],
         send: Callable[[Any], Awaitable[None]],
     ) -> None:
-        """Serve one socket, on a copy: an instance may be mounted for all of them."""
-        await copy.copy(self)._serve(scope, receive, send)
+        """Serve one socket, by a consumer of its own: this one may be mounted for all of them."""
+        args, kwargs = self._made_with
+        await type(self)(*args, **kwargs)._serve(scope, receive, send)
 
     async def _serve(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "websocket" or (await receive())["type"] != "websocket.connect":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.db import router
+from django.db.models import QuerySet
 from django.shortcuts import get_object_or_404
 from rest_framework import exceptions
 from rest_framework.settings import api_settings
@@ -19,8 +20,6 @@ from .permissions import METHODS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from django.db.models import QuerySet
 
     from .. import rows
 
@@ -64,6 +63,8 @@ class GenericAsyncAPIConsumer(AsyncAPIConsumer):
         """Return the page of a queryset that a frame asks for, or None where there are no pages."""
         if self.paginator is None:
             return None
+        if isinstance(queryset, QuerySet) and not queryset.ordered:
+            queryset = queryset.order_by("pk")  # or pages could overlap
         return self.paginator.paginate_queryset(queryset, self.request, view=self)
 
     def get_paginated_response(self, data: Any) -> Any:

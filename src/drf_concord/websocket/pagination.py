@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import QuerySet
 from rest_framework import exceptions
 from rest_framework.pagination import LimitOffsetPagination
 from rest_framework.response import Response
@@ -24,13 +23,11 @@ class WebsocketLimitOffsetPagination(LimitOffsetPagination):
     default_limit: Any = None
 
     def paginate_queryset(self, queryset: Any, request: Any, view: Any = None) -> list[Any]:
-        """Return a page; what has no order has that of its keys, or pages would overlap.
+        """Return a page.
 
         Raises:
             ValidationError: a member is no whole number from 0 on, or the limit is 0.
         """
-        if isinstance(queryset, QuerySet) and not queryset.ordered:
-            queryset = queryset.order_by("pk")
         asked = getattr(view, "frame", {})
         default = self.default_limit or api_settings.PAGE_SIZE or PAGE_SIZE
         self.limit = min(_whole(asked, "limit", default, least=1), self.max_limit or settings.MAX_LIST)
