@@ -58,7 +58,9 @@ class Rooms(SocketCase):
     application = URLRouter([path("room/", Room.as_asgi()), path("else/", Elsewhere.as_asgi())])
     path = "/room/"
 
-    async def say(self, text: str, group: str = "everybody", kind: str = "chat.message", alias: str = "default") -> None:
+    async def say(
+        self, text: str, group: str = "everybody", kind: str = "chat.message", alias: str = "default"
+    ) -> None:
         await get_channel_layer(alias).group_send(group, {"type": kind, "text": text})
 
     async def heard(self, socket: APICommunicator | None = None) -> str:

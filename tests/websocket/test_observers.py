@@ -39,12 +39,20 @@ class Shelf(AsyncAPIConsumer):
 
     @model_observer(models.Item)
     async def item_news(
-        self, message: Any, observer: Any, message_type: str, subscribing_request_ids: Any, group: str, **more: Any
+        self,
+        message: Any,
+        observer: Any,
+        message_type: str,
+        subscribing_request_ids: Any,
+        group: str,
+        **more: Any,
     ) -> None:
         if message.get("text") == "explode":
             raise RuntimeError("secret of the server")
         told = {"body": message, "action": more["action"], "ids": subscribing_request_ids}
-        await self.send_json({**told, "type": message_type, "group": group, "own": observer is Shelf.item_news})
+        await self.send_json(
+            {**told, "type": message_type, "group": group, "own": observer is Shelf.item_news}
+        )
 
     @item_news.serializer
     def item_news(self, instance: Any, action: Action, **kwargs: Any) -> Any:
@@ -84,7 +92,9 @@ class Shelf(AsyncAPIConsumer):
         """Nobody is told: changes of these are not recorded."""
 
     @action()
-    async def follow(self, request_id: Any = None, folder: Any = None, item: Any = None, **kwargs: Any) -> Any:
+    async def follow(
+        self, request_id: Any = None, folder: Any = None, item: Any = None, **kwargs: Any
+    ) -> Any:
         return await self.item_news.subscribe(folder=folder, item=item, request_id=request_id), 201
 
     @action()

@@ -98,7 +98,14 @@ class Pages(SocketCase):
 
     @async_test
     async def test_limits_that_are_none(self) -> None:
-        for frame in ({"limit": 0}, {"limit": -1}, {"limit": "x"}, {"offset": True}, {"offset": 2**70}, {"limit": []}):
+        for frame in (
+            {"limit": 0},
+            {"limit": -1},
+            {"limit": "x"},
+            {"offset": True},
+            {"offset": 2**70},
+            {"limit": []},
+        ):
             reply = await self.page(**frame)
             assert reply["response_status"] == 400, frame
             assert list(reply["errors"][0]) == list(frame)

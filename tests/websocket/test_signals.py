@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from channels.routing import URLRouter
 from django.db import transaction
 from django.db.models.signals import post_save
@@ -23,7 +24,9 @@ class Door(AsyncAPIConsumer):
     permission_classes: Any = []
 
     @observer(rang)
-    async def bell(self, message: Any, observer: Any, subscribing_request_ids: Any, group: str, **rest: Any) -> None:
+    async def bell(
+        self, message: Any, observer: Any, subscribing_request_ids: Any, group: str, **rest: Any
+    ) -> None:
         told = {"body": message, "ids": subscribing_request_ids, "group": group}
         await self.send_json({**told, "type": rest["message_type"], "own": observer is Door.bell})
 
@@ -93,7 +96,6 @@ class Signals(SocketCase):
 
         await write(fail=False)
         assert await self.all_from() == [{"pairs": True}]
-        try:
+        with pytest.raises(RuntimeError):
             await write(fail=True)
-        except RuntimeError:
-            assert await self.all_from() == []
+        assert await self.all_from() == []

@@ -44,17 +44,19 @@ class Django(View):
         return JsonResponse({"path": request.path})
 
 
-viewset = views.NoteViewSet.as_view(
-    {"get": "list", "post": "create"}, permission_classes=[IsAuthenticated]
+viewset = views.NoteViewSet.as_view({"get": "list", "post": "create"}, permission_classes=[IsAuthenticated])
+detail = views.NoteViewSet.as_view(
+    {"get": "retrieve", "put": "update", "patch": "partial_update", "delete": "destroy"}
 )
-detail = views.NoteViewSet.as_view({"get": "retrieve", "put": "update", "patch": "partial_update", "delete": "destroy"})
 
 
 class Views(SocketCase):
     application = AuthMiddlewareStack(
         URLRouter(
             [
-                path("echo/", view_as_consumer(Echo.as_view(), {"ask": "get", "say": "PUT", "drop": "delete"})),
+                path(
+                    "echo/", view_as_consumer(Echo.as_view(), {"ask": "get", "say": "PUT", "drop": "delete"})
+                ),
                 path("django/", view_as_consumer(Django.as_view()).as_asgi()),
                 path("notes/", view_as_consumer(viewset)),
                 path("note/", view_as_consumer(detail)),

@@ -11,6 +11,7 @@ object until there is room.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -63,11 +64,23 @@ class Perform:
 
 @dataclass(frozen=True, slots=True)
 class Follow:
-    """Begin a subscription."""
+    """Begin a subscription.
+
+    Attributes:
+        frame: what is asked for.
+        request_id: as sent.
+        key: what other spellings of it have in common.
+        named: the member of answers that has the request id.
+        single: whether one object is asked for that has to be there.
+        texts: what refusals say, by their code, where that is not our own.
+    """
 
     frame: Subscribe
     request_id: bytes
     key: bytes
+    named: str = "request_id"
+    single: bool = False
+    texts: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,13 +181,9 @@ class Session:
         if isinstance(frame, Call):
             return [Perform(frame, request_id)], []
         if isinstance(frame, Subscribe):
-            if key in self.subscriptions:
-                return [], [self.error(request_id, 400, "This request_id is in use by a subscription.")]
-            if len(self.subscriptions) >= MAX_SUBSCRIPTIONS:
-                detail = f"A socket may have {MAX_SUBSCRIPTIONS} subscriptions."
-                return [], [self.error(request_id, 400, detail)]
-            follow = self.subscriptions[key] = Follow(frame, request_id, key)
-            return [follow], []
+            follow = Follow(frame, request_id, key)
+            refusal = self.admit(follow)
+            return ([follow], []) if refusal is None else ([], [refusal])
         if isinstance(frame, Unsubscribe):
             if key not in self.subscriptions:
                 return [], [self.error(request_id, 404, "There is no subscription with this request_id.")]
@@ -231,11 +240,24 @@ class Session:
             % (encode(action), errors, status, request_id, data, more)
         ).decode()
 
-    def error(self, request_id: bytes, code: int, message: str) -> str:
+    def error(self, request_id: bytes, code: int, message: str, named: str = "request_id") -> str:
         """Return the answer to a subscription frame that cannot be done."""
         return (
-            b'{"type":"error","request_id":%s,"code":%d,"message":%s}' % (request_id, code, encode(message))
+            b'{"type":"error","%s":%s,"code":%d,"message":%s}'
+            % (named.encode(), request_id, code, encode(message))
         ).decode()
+
+    def admit(self, follow: Follow) -> str | None:
+        """Take in a subscription; returns the refusal where its name is in use, or there are too many."""
+        refusal = None
+        if follow.key in self.subscriptions:
+            refusal = f"This {follow.named} is in use by a subscription."
+        elif len(self.subscriptions) >= MAX_SUBSCRIPTIONS:
+            refusal = f"A socket may have {MAX_SUBSCRIPTIONS} subscriptions."
+        if refusal is not None:
+            return self.error(follow.request_id, 400, refusal, follow.named)
+        self.subscriptions[follow.key] = follow
+        return None
 
     def welcome(self, connection: str, epoch: str, ping: float, pong: float) -> str:
         """Return the first frame of session mode; times in seconds, sizes in bytes."""

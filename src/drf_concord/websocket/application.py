@@ -14,7 +14,7 @@ from ..live import views
 from ..live.hub import hub_of_loop
 from ..live.pool import pool
 from ..protocol.session import SUBPROTOCOL, Command, Follow, Leave, Perform, Session, encode
-from . import origins
+from . import dialect, origins
 from .dispatch import METHODS, answer
 from .socket import FORBIDDEN, SLOW, UNAUTHENTICATED, Socket
 from .subscriptions import Subscription, follow
@@ -111,6 +111,11 @@ class Connection:
             self.socket.end()
 
     async def _take(self, text: str | bytes) -> None:
+        if not self.session.sequenced and (later := dialect.members_of(text)) is not None:
+            work = dialect.take(self, later)
+            if work is not None:
+                await self.socket.start(work)
+            return
         commands, frames = self.session.receive(text)
         for frame in frames:
             self.push(frame)
@@ -119,15 +124,19 @@ class Connection:
 
     async def _do(self, command: Command) -> None:
         if isinstance(command, Leave):
-            subscription = self.subscriptions.pop(command.key, None)
-            if subscription is not None:
-                subscription.leave()
+            self.leave(command.key)
         elif isinstance(command, Follow):
             await self.socket.start(follow(self, command))
         else:
             pk = command.call.pk
             about = None if pk is None else (command.call.model, str(pk))
             await self.socket.start(self._perform(command), about)
+
+    def leave(self, key: bytes) -> None:
+        """End a subscription, as its client wants."""
+        subscription = self.subscriptions.pop(key, None)
+        if subscription is not None:
+            subscription.leave()
 
     async def _perform(self, command: Perform) -> None:
         call = command.call

@@ -21,9 +21,13 @@ from ..protocol.session import Follow, Overflow, Rendered
 from ..triggers.plan import captured_models
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .application import Connection
 
-__all__ = ["Subscription", "follow"]
+    SpecOf = Callable[[Connection, Any, Follow], Spec]
+
+__all__ = ["Subscription", "follow", "spec_for"]
 
 logger = logging.getLogger("drf_concord")
 
@@ -40,7 +44,7 @@ class Subscription:
         self.label = label
         self.member: Member | None = None
         self.sequenced = connection.session.sequenced
-        self.head = f'{{"type":"broadcast","request_id":{command.request_id.decode()}'
+        self.head = f'{{"type":"broadcast","{command.named}":{command.request_id.decode()}'
 
     @property
     def stands(self) -> bool:
@@ -105,11 +109,17 @@ class Subscription:
             connection.push(session.end(self.key, status))
         else:
             session.forget(self.key)
-            connection.push(session.error(self.command.request_id, status, message))
+            connection.push(_error(connection, self.command, status, message))
 
 
-async def follow(connection: Connection, command: Follow) -> None:
-    """Begin a subscription, or say why not."""
+async def follow(connection: Connection, command: Follow, spec_of: SpecOf | None = None) -> None:
+    """Begin a subscription, or say why not.
+
+    Args:
+        connection: the socket.
+        command: what is asked for.
+        spec_of: finds out what is to be followed, where a dialect says that in its own way.
+    """
     frame, session = command.frame, connection.session
 
     def refuse(code: int, message: str) -> None:
@@ -119,7 +129,7 @@ async def follow(connection: Connection, command: Follow) -> None:
         if subscription is not None:
             subscription.leave()
         session.forget(command.key)
-        connection.push(session.error(command.request_id, code, message))
+        connection.push(_error(connection, command, code, message))
 
     if not session.stands(command):
         return  # unsubscribed before it was begun
@@ -129,7 +139,7 @@ async def follow(connection: Connection, command: Follow) -> None:
         refuse(404, f"There is no model {frame.model} here to subscribe to.")
         return
     try:
-        spec = _spec(connection, view, command)
+        spec = (spec_of or _spec)(connection, view, command)
         since = _since(command)
     except ValueError as error:
         refuse(400, str(error))
@@ -156,6 +166,13 @@ async def follow(connection: Connection, command: Follow) -> None:
     else:
         if connection.subscriptions.get(command.key) is not subscription:
             connection.hub.leave(member)  # unsubscribed while it was being looked up
+        elif command.single and not member.visible:
+            refuse(404, f"There is no such {frame.model}.")
+
+
+def _error(connection: Connection, command: Follow, code: int, message: str) -> str:
+    text = command.texts.get(code, message)
+    return connection.session.error(command.request_id, code, text, command.named)
 
 
 def _unrecorded(view: Any) -> str | None:
@@ -190,12 +207,31 @@ def _spec(connection: Connection, view: Any, command: Follow) -> Spec:
         if group is None:
             known = ", ".join(view.group_by_fields)
             raise ValueError(f"There is no grouping by {frame.group_by!r} here; there is {known}.")
+    return spec_for(connection, view, command, group)
+
+
+def spec_for(
+    connection: Connection, view: Any, command: Follow, group: str | None, *, single: bool = False
+) -> Spec:
+    """Return what is to be followed of a view.
+
+    Args:
+        connection: the socket.
+        view: the view's class.
+        command: what is asked for.
+        group: the field whose value is; None for the list.
+        single: whether one object is, by whatever field.
+
+    Raises:
+        ValueError: the field cannot hold the value.
+    """
+    frame = command.frame
     scope = connection.caller.scope
     headers = dict(scope.get("headers", ()))
     spec = Spec(
         view=view,
         model=view.get_model_class(),
-        action="retrieve" if group == "pk" else "list",
+        action="retrieve" if single or group == "pk" else "list",
         group_by=group,
         value=None if group is None else _hashable(frame.value),
         kwargs=json.dumps(frame.arguments, sort_keys=True),
