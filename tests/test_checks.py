@@ -29,7 +29,7 @@ from drf_concord.models import Lockable, Versioned, VersionedQuerySet
 from drf_concord.rest import viewsets
 from drf_concord.rest.locks import StatesLockMixin
 from drf_concord.triggers.plan import captured_models
-from drf_concord.websocket import RealtimeRouter, router
+from drf_concord.websocket import RealtimeRouter, model_observer, observers, router
 from tests.app.models import Bare, Item, Watched
 from tests.kinds.models import Machine
 
@@ -458,6 +458,22 @@ def test_a_state_that_cannot_say_locked_is_reported(
         found = checks.check_views()
     assert ids(found) == ([] if problem is None else ["concord.E015"])
     assert problem is None or problem in said(found)
+
+
+def test_an_observer_of_what_is_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observers, "observers", type(observers.observers)())
+
+    async def told(self: Any, message: Any) -> None:
+        """Is told nothing."""
+
+    declared = [model_observer(model)(told) for model in (Item, Watched, Bare)]
+    found = checks.check_observers()
+    assert ids(found) == ["concord.E012"]
+    assert 'observes app.Bare, but changes of it are not recorded.\nAdd "app.Bare"' in said(found)
+    for capture in (["app.Bare", "app.Watched"], 3):
+        with override_settings(CONCORD={"CAPTURE": capture}):
+            assert checks.check_observers() == []
+    assert len(declared) == 3
 
 
 # ------------------------------------------------------------------------------- databases

@@ -28,4 +28,5 @@ class ConcordConfig(AppConfig):
         # with Django's own check of the URLs, which imports the project's views at the same time
         register(checks.check_routers, Tags.urls)
         register(checks.check_views, Tags.urls)
+        register(checks.check_observers, Tags.urls)
         register(checks.check_databases, Tags.database, deploy=False)

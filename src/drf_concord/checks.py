@@ -26,7 +26,14 @@ if TYPE_CHECKING:
 
     from django.db.models import Model
 
-__all__ = ["check_databases", "check_models", "check_routers", "check_settings", "check_views"]
+__all__ = [
+    "check_databases",
+    "check_models",
+    "check_observers",
+    "check_routers",
+    "check_settings",
+    "check_views",
+]
 
 CHOICES = {
     "LOCKED_STATUS": (409, 423),
@@ -212,6 +219,25 @@ def check_routers(**_: Any) -> list[CheckMessage]:
                 what = f"changes of {model._meta.label} are not recorded"
                 message = f"{view.__name__} is on a websocket router, but {what}."
                 found.append(Error(message, hint=_remedy(model), obj=view, id="concord.E012"))
+    return found
+
+
+def check_observers(**_: Any) -> list[CheckMessage]:
+    """Report observers of consumers whose models are not captured; known are those that are imported."""
+    from .triggers.plan import captured_models
+    from .websocket.observers import observers
+
+    try:
+        captured = captured_models()
+    except (LookupError, TypeError, ValueError):
+        return []  # CAPTURE cannot be read, which the other checks say
+    found: list[CheckMessage] = []
+    for observer in sorted(observers, key=lambda each: str(each.handler.__qualname__)):
+        model: Any = observer.model._meta.concrete_model
+        if model not in captured:
+            name = observer.handler.__qualname__
+            message = f"{name} observes {model._meta.label}, but changes of it are not recorded."
+            found.append(Error(message, hint=_remedy(model), obj=observer.handler, id="concord.E012"))
     return found
 
 

@@ -59,7 +59,7 @@ class GenericAsyncAPIConsumer(AsyncAPIConsumer):
             queryset = backend().filter_queryset(self.request, queryset, self)
         return queryset
 
-    def paginate_queryset(self, queryset: QuerySet[Any], /, **kwargs: Any) -> Any:
+    def paginate_queryset(self, queryset: Any, /, **kwargs: Any) -> Any:
         """Return the page of a queryset that a frame asks for, or None where there are no pages."""
         if self.paginator is None:
             return None
