@@ -469,7 +469,7 @@ def test_an_observer_of_what_is_not_recorded(monkeypatch: pytest.MonkeyPatch) ->
     declared = [model_observer(model)(told) for model in (Item, Watched, Bare)]
     found = checks.check_observers()
     assert ids(found) == ["concord.E012"]
-    assert 'observes app.Bare, but changes of it are not recorded.\nAdd "app.Bare"' in said(found)
+    assert 'observes app.Bare, but changes of it are not recorded. Add "app.Bare"' in said(found)
     for capture in (["app.Bare", "app.Watched"], 3):
         with override_settings(CONCORD={"CAPTURE": capture}):
             assert checks.check_observers() == []

@@ -33,7 +33,7 @@ HOOKS = ("get_queryset", "filter_queryset", "get_object")
 """What a class may read an object by; where it has none of its own, one reading does for all sockets."""
 
 
-class ObserverModelInstanceMixin(RetrieveModelMixin):
+class ObserverModelInstanceMixin(GenericAsyncAPIConsumer):
     """``{"action": "subscribe_instance", "pk": 2}`` is answered 201, and each change of the object is told.
 
     What is told has the form of a reply to that request: ``action`` is ``create``, ``update`` or ``delete``,
@@ -44,6 +44,8 @@ class ObserverModelInstanceMixin(RetrieveModelMixin):
 
     class Gone(Exception):
         """An object is not there any more, where a change of it was to be told."""
+
+    retrieve = RetrieveModelMixin.retrieve  # not by inheritance: it may stand before that mixin, or after
 
     @action()
     async def subscribe_instance(self, request_id: Any = None, **kwargs: Any) -> tuple[None, int]:
