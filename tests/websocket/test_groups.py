@@ -45,7 +45,7 @@ class Room(AsyncAPIConsumer):
         self.counted = models.Note.objects.count()
 
     async def _private(self, message: Any) -> None:
-        raise AssertionError("Not to be called from outside.")
+        await self.send_json({"said": "what is not for others"})
 
 
 class Elsewhere(Room):
@@ -64,7 +64,9 @@ class Rooms(SocketCase):
         await get_channel_layer(alias).group_send(group, {"type": kind, "text": text})
 
     async def heard(self, socket: APICommunicator | None = None) -> str:
-        said: str = (await (socket or self.socket).receive_json_from())["said"]
+        frame = await (socket or self.socket).receive_json_from()
+        assert frame.get("to") == ""  # it is not at the action in which it joined
+        said: str = frame["said"]
         return said
 
     @async_test
@@ -97,6 +99,10 @@ class Rooms(SocketCase):
         await self.say("x", kind="chat.count")
         await self.say("still here")
         assert await self.heard() == "still here"
+        (presence,) = hub_of_loop().listeners
+        for text in ("explode", "at once"):
+            presence.consumer._inbox.put_message({"type": "chat.message", "text": text})
+        assert await self.heard() == "at once"
 
     @async_test
     async def test_a_socket_that_is_gone_is_in_no_group(self) -> None:

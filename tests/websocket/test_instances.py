@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 from channels.auth import AuthMiddlewareStack
 from channels.routing import URLRouter
@@ -12,6 +13,7 @@ from django.urls import path
 
 from drf_concord.testing import APICommunicator, async_test, settle
 from drf_concord.websocket import GenericAsyncAPIConsumer, ObserverModelInstanceMixin
+from drf_concord.websocket.observers import ModelObserver
 from tests.app import models, views
 
 from .cases import SocketCase, database
@@ -164,10 +166,34 @@ class Instances(SocketCase):
     @async_test
     async def test_gone_before_it_could_be_read(self) -> None:
         await self.follow()
-
         await self.write(text="b")
         await database(self.item.delete)()
         assert [frame["action"] for frame in await self.all_from()] == ["delete"]
+
+    @async_test
+    async def test_gone_between_its_change_and_the_look_at_it(self) -> None:
+        await self.follow()
+
+        def asked(*args: Any) -> bool:
+            models.Item.objects.filter(pk=self.pk).delete()
+            return True
+
+        await self.write(text="b")
+        with mock.patch.object(views.IsOwnerOrOpen, "has_permission", asked):
+            assert await self.all_from() == [self.told("delete", {"pk": self.pk}, status=204)]
+
+    @async_test
+    async def test_gone_while_it_is_subscribed_to(self) -> None:
+        begin = ModelObserver._begin
+
+        async def late(observer: ModelObserver) -> int:
+            await database(models.Item.objects.filter(pk=self.pk).delete)()
+            return await begin(observer)
+
+        with mock.patch.object(ModelObserver, "_begin", late):
+            assert (await self.follow())["response_status"] == 404
+        await database(models.Item.objects.create)(pk=self.pk)
+        assert await self.all_from() == []
 
     @async_test
     async def test_a_serializer_that_raises(self) -> None:

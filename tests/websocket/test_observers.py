@@ -13,10 +13,12 @@ from django.db import connection, transaction
 from django.urls import path
 from rest_framework.permissions import BasePermission
 
+from drf_concord.live import feeds
 from drf_concord.live.hub import hub_of_loop
 from drf_concord.testing import APICommunicator, async_test, settle
 from drf_concord.websocket import Action, AsyncAPIConsumer, action, followings, model_observer
 from drf_concord.websocket.observers import ModelObserver
+from drf_concord.websocket.presence import Presence
 from tests.app import models, views
 
 from .cases import SocketCase, database
@@ -58,6 +60,8 @@ class Shelf(AsyncAPIConsumer):
     @item_news.serializer
     def item_news(self, instance: Any, action: Action, **kwargs: Any) -> Any:
         Shelf.read += 1
+        if instance.text == "no message":
+            raise RuntimeError
         return {"pk": instance.pk, "folder": instance.folder_id, "text": instance.text}
 
     @item_news.groups_for_signal
@@ -306,6 +310,30 @@ class Observers(SocketCase):
             assert told["body"]["text"] == "b"
 
     @async_test
+    async def test_a_message_that_cannot_be_made_stops_no_other(self) -> None:
+        folder = self.folders[0].pk
+        await self.follow(folder=folder)
+        items = [models.Item(text=text, folder_id=folder) for text in ("no message", "b")]
+        await database(models.Item.objects.bulk_create)(items)
+        assert [frame["body"]["text"] for frame in await self.all_from()] == ["b"]
+
+    @async_test
+    async def test_what_is_created_anew_is_not_what_is_gone(self) -> None:
+        item = await database(models.Item.objects.create)(text="a")
+        pk = item.pk
+        await self.follow(item=pk)
+
+        @database
+        def replace() -> None:
+            with transaction.atomic():
+                models.Item.objects.filter(pk=pk).delete()
+                models.Item.objects.create(pk=pk, text="new")
+
+        await replace()
+        told = [(frame["action"], frame["body"].get("text")) for frame in await self.all_from()]
+        assert told == [("delete", None), ("create", "new")]
+
+    @async_test
     async def test_many_to_many(self) -> None:
         item = await database(models.Item.objects.create)(text="a")
         tag = await database(models.Tag.objects.create)(name="t")
@@ -356,6 +384,24 @@ class Observers(SocketCase):
         assert await self.all_from() == []
 
     @async_test
+    async def test_an_account_that_is_not_read_yet_is_not_trusted(self) -> None:
+        item = await database(models.Item.objects.create)(text="a")
+        await self.follow(item=item.pk)
+
+        def spawn(presence: Presence, work: Any) -> None:
+            presence.consumer._outdated = True
+            work.close()  # it takes its time
+
+        @database
+        def write() -> None:
+            get_user_model().objects.filter(pk=self.user.pk).update(last_name="banned")
+            models.Item.objects.filter(pk=item.pk).update(text="secret")
+
+        with mock.patch.object(Presence, "spawn", spawn):
+            await write()
+            assert [frame["response_status"] for frame in await self.all_from()] == [403]
+
+    @async_test
     async def test_objects_that_somebody_may_not_see_are_not_told_to_him(self) -> None:
         folder = self.folders[0].pk
         ada = await self.person("ada")
@@ -398,6 +444,13 @@ class Observers(SocketCase):
         assert (frame["action"], frame["response_status"], frame["request_id"]) == ("follow", 410, 4)
         await database(models.Item.objects.create)(pk=1)
         assert await self.all_from() == []
+
+    @async_test
+    async def test_too_much_at_a_time_is_told(self) -> None:
+        await self.follow(item=1, request_id=4)
+        with mock.patch.object(feeds, "BACKLOG", 2):
+            await database(models.Item.objects.bulk_create)([models.Item(text="a") for _ in range(3)])
+            assert [frame["response_status"] for frame in await self.all_from()] == [410]
 
     @async_test
     async def test_a_socket_that_is_gone_is_forgotten(self) -> None:
