@@ -18,7 +18,7 @@ from rest_framework.permissions import AllowAny
 from rest_framework.test import APIClient
 
 from drf_concord.testing import APICommunicator, async_test
-from drf_concord.websocket import AsyncAPIConsumer, action
+from drf_concord.websocket import AsyncAPIConsumer, action, model_observer
 from drf_concord.websocket.consumers import DETACHED
 from tests.app import models
 
@@ -153,10 +153,17 @@ class Desk(AsyncAPIConsumer):
         self.kept: list[Any] = []
 
     async def connect(self) -> None:
-        if b"x-refuse" in dict(self.scope["headers"]):
+        headers = dict(self.scope["headers"])
+        if b"x-refuse" in headers:
             await self.close(4409)
-        else:
-            await self.accept()
+            return
+        await self.accept()
+        if b"x-follow" in headers:
+            await self.notes.subscribe()
+
+    @model_observer(models.Note)
+    async def notes(self, message: Any) -> None:
+        await self.send_json({"note": message["pk"], "as": self.action})
 
     async def disconnect(self, code: int | None) -> None:
         self.ended.append("disconnected")
@@ -310,6 +317,13 @@ class Actions(SocketCase):
         socket = APICommunicator(self.application, "/desk/", [(b"x-refuse", b"1")])
         assert await socket.connect() == (False, 4409)
         assert Desk.ended == []
+
+    @async_test
+    async def test_a_consumer_may_follow_from_the_beginning(self) -> None:
+        socket = await self.open(self.user, headers=[(b"x-follow", b"1")])
+        assert await socket.receive_nothing()
+        note = await database(models.Note.objects.create)(text="a")
+        assert await self.all_from(socket) == [{"note": note.pk, "as": "connect"}]
 
     @async_test
     async def test_an_instance_that_is_mounted_has_a_twin_per_socket(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from unittest import mock
 
+import pytest
 from channels.auth import AuthMiddlewareStack
 from channels.routing import URLRouter
 from django.contrib.auth import get_user_model
@@ -181,6 +182,19 @@ class Instances(SocketCase):
         await self.write(text="b")
         with mock.patch.object(views.IsOwnerOrOpen, "has_permission", asked):
             assert await self.all_from() == [self.told("delete", {"pk": self.pk}, status=204)]
+
+    @pytest.mark.postgresql
+    @async_test
+    async def test_a_table_that_is_emptied(self) -> None:
+        await self.follow()
+
+        @database
+        def truncate() -> None:
+            with connection.cursor() as cursor:
+                cursor.execute("TRUNCATE app_item CASCADE")
+
+        await truncate()
+        assert await self.all_from() == [self.told("delete", {"pk": self.pk}, status=204)]
 
     @async_test
     async def test_gone_while_it_is_subscribed_to(self) -> None:

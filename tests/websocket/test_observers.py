@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 from unittest import mock
 
+import pytest
 from channels.auth import AuthMiddlewareStack
 from channels.routing import URLRouter
 from django.contrib.auth import get_user_model
@@ -461,6 +462,43 @@ class Observers(SocketCase):
         self.opened.remove(self.socket)
         assert table.groups() == []
         assert table not in hub_of_loop().feeds[models.Item].watchers
+
+    @async_test
+    async def test_only_the_request_that_may_not_any_more_ends(self) -> None:
+        item = await database(models.Item.objects.create)(text="a")
+        frame = {"action": "follow", "item": item.pk}
+        await self.ask({**frame, "banned_as": "banned"})
+        await self.ask({**frame, "request_id": 2})
+
+        def may(permission: Any, request: Any, view: Any) -> bool:
+            return request.user.last_name != view.frame.get("banned_as")
+
+        @database
+        def write() -> None:
+            get_user_model().objects.filter(pk=self.user.pk).update(last_name="banned")
+            models.Item.objects.filter(pk=item.pk).update(text="b")
+
+        with mock.patch.object(NotBanned, "has_permission", may):
+            await write()
+            refused, told = await self.all_from()
+            assert (refused["response_status"], refused["request_id"], told["ids"]) == (403, None, [2])
+            await database(models.Item.objects.filter(pk=item.pk).update)(text="c")
+            assert [frame["ids"] for frame in await self.all_from()] == [[2]]
+
+    @pytest.mark.postgresql
+    @async_test
+    async def test_a_table_that_is_emptied(self) -> None:
+        await self.follow(item=1)
+        await self.follow(item=2, request_id=2)
+
+        @database
+        def truncate() -> None:
+            with connection.cursor() as cursor:
+                cursor.execute("TRUNCATE app_item CASCADE")
+
+        await truncate()
+        told = [("delete", "item-1", None), ("delete", "item-2", None)]
+        assert sorted(await self.news()) == told
 
     # Its names
 

@@ -124,7 +124,11 @@ class AsyncAPIConsumer:
         try:
             for group in tuple(self.groups):
                 await self.add_group(group)
-            await self.connect()
+            connected = asyncio.Event()
+            self.socket.spawn(_until(connected))  # it is work under way, for whoever waits for that
+            with at(self, "connect", {}):
+                await self.connect()
+            connected.set()
             if self._open:
                 await self.socket.serve(receive, self._take)
         finally:
@@ -236,7 +240,7 @@ class AsyncAPIConsumer:
         known: dict[str, tuple[str, bool, bool | None]] = _actions_of(cast("Any", cls))
         return known
 
-    async def handle_action(self, action: str, /, request_id: Any = None, **kwargs: Any) -> None:
+    async def handle_action(self, action: str, request_id: Any = None, **kwargs: Any) -> None:
         """Check permissions, do an action and reply."""
         with at(self, action, kwargs):
             try:
@@ -291,7 +295,7 @@ class AsyncAPIConsumer:
         found = self.get_permissions(action=action, **without(kwargs, "action"))
         return list(await found if inspect.isawaitable(found) else found)
 
-    async def check_permissions(self, action: str, /, **kwargs: Any) -> None:
+    async def check_permissions(self, action: str, **kwargs: Any) -> None:
         """Ask every permission.
 
         Raises:
@@ -348,6 +352,8 @@ class AsyncAPIConsumer:
     def request_of(self, action: str, kwargs: Mapping[str, Any]) -> Request:
         """Return the request of what is being done, made when it is first asked for."""
         now = self._now
+        if action != now.action:
+            return self.request_for(action, kwargs)
         if now.request is None:
             now.request = self.request_for(action, kwargs)
         found: Request = now.request
@@ -444,6 +450,10 @@ class AsyncAPIConsumer:
             self.socket.close(code)
         else:
             await self._send({"type": "websocket.close", "code": code})
+
+
+async def _until(event: asyncio.Event) -> None:
+    await event.wait()
 
 
 @lru_cache(maxsize=512)

@@ -92,7 +92,8 @@ class Table:
             raise exceptions.ValidationError([f"A socket may have {limits}."])
         consumer._followed.setdefault(self, {}).setdefault(key, set()).update(named)
         for group in named:
-            following = Following(request_id, now.action, now.arguments, since)
+            # a handler may follow something too, which is by no action
+            following = Following(request_id, now.action or "connect", now.arguments, since)
             self._groups.setdefault(group, {}).setdefault(consumer, {}).setdefault(key, following)
 
     def remove(self, consumer: AsyncAPIConsumer, groups: Iterable[str] | None, request_id: Any) -> list[str]:
@@ -107,9 +108,19 @@ class Table:
             The groups that it followed so.
         """
         known = consumer._followed.get(self, {})
+        return self._remove(consumer, groups, list(known) if request_id is None else [_key(request_id)])
+
+    def end(self, consumer: AsyncAPIConsumer, following: Following) -> None:
+        """End what one request began, with whatever groups."""
+        self._remove(consumer, None, [_key(following.request_id)])
+
+    def _remove(
+        self, consumer: AsyncAPIConsumer, groups: Iterable[str] | None, keys: Iterable[str]
+    ) -> list[str]:
+        known = consumer._followed.get(self, {})
         named = None if groups is None else set(groups)
         left: dict[str, None] = {}
-        for key in list(known) if request_id is None else [_key(request_id)]:
+        for key in keys:
             for group in sorted(known.get(key, ())):
                 if named is None or group in named:
                     known[key].discard(group)
@@ -186,7 +197,7 @@ class _Delivery:
             obj = self.notice.obj
             return obj is None or await consumer.may_be_told_of(obj, following)
         if key in self.table.followings(consumer, group):
-            self.table.remove(consumer, None, following.request_id)
+            self.table.end(consumer, following)
             refusal = exceptions.PermissionDenied()
             await consumer.handle_exception(refusal, action=following.action, request_id=following.request_id)
         return False

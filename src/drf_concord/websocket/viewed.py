@@ -38,7 +38,7 @@ class DjangoViewAsConsumer(AsyncAPIConsumer):
     actions: Mapping[str, str] = ACTIONS
     """The HTTP method for each action."""
 
-    async def handle_action(self, action: str, /, request_id: Any = None, **kwargs: Any) -> None:
+    async def handle_action(self, action: str, request_id: Any = None, **kwargs: Any) -> None:
         """Send a frame through the view, and reply what it answers."""
         try:
             method = self.actions.get(action)
