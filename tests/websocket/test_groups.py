@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 from channels.layers import get_channel_layer
 from channels.routing import URLRouter
@@ -14,7 +15,7 @@ from drf_concord.testing import APICommunicator, async_test, settle
 from drf_concord.websocket import AsyncAPIConsumer, action, groups, inbox
 from tests.app import models
 
-from .cases import SocketCase
+from .cases import SocketCase, until
 
 LAYERS = {
     "default": {"BACKEND": "channels.layers.InMemoryChannelLayer"},
@@ -111,6 +112,20 @@ class Rooms(SocketCase):
         await self.socket.disconnect()
         self.opened.remove(self.socket)
         assert "everybody" not in layer.groups
+
+    @async_test
+    async def test_a_layer_that_fails_and_is_back(self) -> None:
+        layer, socket = get_channel_layer(), await self.open(path="/else/")
+        with (
+            mock.patch.object(layer, "receive", side_effect=OSError),
+            mock.patch.object(groups, "delay") as delay,
+        ):
+            delay.return_value = 0.0
+            other = await self.open()
+            await until(lambda: delay.called)
+        await self.say("back")
+        assert await self.heard(other) == "back"
+        assert await socket.receive_nothing()
 
     @async_test
     async def test_how_many_groups(self) -> None:

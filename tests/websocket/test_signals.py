@@ -41,8 +41,8 @@ class Door(AsyncAPIConsumer):
         yield f"floor-{floor}"
 
     @observer(post_save, sender=models.Pair)
-    def pairs(self, message: Any) -> None:
-        self.socket.push('{"pairs":true}')
+    async def pairs(self, message: Any) -> None:
+        await self.send_json({"pairs": True})
 
     @action()
     async def listen(self, floor: int = 0, request_id: Any = None, **kwargs: Any) -> Any:
@@ -82,6 +82,10 @@ class Signals(SocketCase):
         await database(rang.send)(None, who="explode")
         await database(rang.send)(None, who="ada")
         assert [f["body"]["who"] for f in await self.all_from()] == ["ada"]
+
+    def test_a_handler_is_asynchronous(self) -> None:
+        with pytest.raises(TypeError, match="async"):
+            observer(rang)(lambda consumer, message: None)
 
     @async_test
     async def test_after_the_commit_and_not_when_it_is_rolled_back(self) -> None:

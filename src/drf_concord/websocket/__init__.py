@@ -7,9 +7,8 @@ from .decorators import action
 from .draining import drain, lifespan
 from .generics import GenericAsyncAPIConsumer
 from .instances import ObserverModelInstanceMixin
-from .observers import Action, model_observer
+from .observers import Action, model_observer, observer
 from .router import RealtimeRouter
-from .signals import observer
 from .viewed import view_as_consumer
 
 __all__ = [

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
 
-from ..transports.base import Outage
+from ..protocol.backoff import delay
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,18 +87,17 @@ class Groups:
                     await self.layer.group_discard(name, self.channel)
 
     async def _listen(self, layer: Any, channel: str) -> None:
-        outage = Outage("Listening to the groups of a socket")
-        broken = False
+        failures = 0
         while True:
             try:
-                if broken:  # the layer may have forgotten
+                if failures:  # the layer may have forgotten
                     for name in tuple(self.names):
                         await layer.group_add(name, channel)
-                    outage.connected()
-                    broken = False
                 message = await layer.receive(channel)
-                outage.over()
+                failures = 0
                 self._take(message)
             except Exception as error:
-                broken = True
-                await asyncio.sleep(outage.failed(error))
+                if not failures:
+                    logger.info("The Channels layer fails (%s): messages of groups may be lost.", error)
+                await asyncio.sleep(delay(failures, random.random()))  # noqa: S311
+                failures += 1

@@ -6,6 +6,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from rest_framework.permissions import AND, NOT, OR, OperationHolderMixin
+from rest_framework.permissions import AllowAny as DRFAllowAny
 from rest_framework.permissions import BasePermission as DRFPermission
 
 from ..live.pool import pool
@@ -70,6 +71,9 @@ async def allowed(
     permissions: Sequence[Any], consumer: AsyncAPIConsumer, action: str, kwargs: Mapping[str, Any]
 ) -> bool:
     """Ask permissions of any kind whether an action may be done."""
+    permissions = [p for p in permissions if type(p) not in {AllowAny, DRFAllowAny}]
+    if not permissions:
+        return True  # no thread is needed to hear that
     if any(_waits(permission) for permission in permissions):
         for permission in permissions:
             if not await _allowed(permission, consumer, action, kwargs):

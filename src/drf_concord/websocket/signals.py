@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import DEFAULT_DB_ALIAS, transaction
 
 from .followings import Notice
-from .observers import ALL, BaseObserver, call
+from .observing import ALL, BaseObserver, call
 
 if TYPE_CHECKING:
     from collections.abc import Callable
