@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 from unittest import mock
 
@@ -194,11 +195,13 @@ class Observers(SocketCase):
 
         @database
         def write() -> None:
-            try:
-                with transaction.atomic():
-                    models.Item.objects.filter(pk=item.pk).update(text="b")
+            with suppress(RuntimeError), transaction.atomic():
+                models.Item.objects.filter(pk=item.pk).update(text="rolled back")
+                raise RuntimeError
+            with transaction.atomic():
+                with suppress(RuntimeError), transaction.atomic():
+                    models.Item.objects.filter(pk=item.pk).update(text="savepoint")
                     raise RuntimeError
-            except RuntimeError:
                 models.Item.objects.filter(pk=item.pk).update(text="c")
 
         await write()
