@@ -166,7 +166,7 @@ class Desk(AsyncAPIConsumer):
         await self.send_json({"note": message["pk"], "as": self.action})
 
     async def disconnect(self, code: int | None) -> None:
-        self.ended.append("disconnected")
+        self.ended.append(f"disconnected {code}")
 
     @action()
     def keep(self, value: Any) -> tuple[Any, int]:
@@ -291,10 +291,10 @@ class Actions(SocketCase):
             await self.socket.send_json_to({"action": "wait", "request_id": number})
         assert (await self.do("keep", value=1))[0] == 202
         assert await self.do("wait") == (429, ["Too many actions are under way."])
-        await self.socket.disconnect()
+        await self.socket.disconnect(4999)
         self.opened.remove(self.socket)
         await until(lambda: len(Desk.ended) > DETACHED)
-        assert sorted(map(str, Desk.ended)) == sorted(["disconnected", *map(str, range(DETACHED))])
+        assert sorted(map(str, Desk.ended)) == sorted(["disconnected 4999", *map(str, range(DETACHED))])
 
     @async_test
     async def test_a_detached_action_that_is_done(self) -> None:

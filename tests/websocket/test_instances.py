@@ -61,6 +61,7 @@ class Instances(SocketCase):
         URLRouter(
             [
                 path("items/", Items.as_asgi()),
+                path("few/", Items.as_asgi(queryset=models.Item.objects.filter(text="a"))),
                 path("mine/", Mine.as_asgi()),
                 path("texts/", Texts.as_asgi()),
                 path("told/", Told.as_asgi()),
@@ -242,6 +243,15 @@ class Instances(SocketCase):
         assert [len(await self.all_from(socket)) for socket in sockets] == [1] * 5
         # the row for the feed, and the consumer's own query
         assert sum('FROM "app_item"' in sql for sql in statements) == 2
+
+    @async_test
+    async def test_a_consumer_that_is_mounted_twice_reads_two_querysets(self) -> None:
+        few = await self.open(self.user, "/few/")
+        for socket in (self.socket, few):
+            await self.follow(socket)
+        await self.write(text="secret")
+        assert [frame["response_status"] for frame in await self.all_from(few)] == [404]
+        assert [frame["response_status"] for frame in await self.all_from()] == [200]
 
     @async_test
     async def test_a_queryset_of_the_caller(self) -> None:

@@ -119,7 +119,14 @@ class AsyncAPIConsumer:
         if not origins.allowed(scope) or not await self._may_connect():
             await send({"type": "websocket.close", "code": FORBIDDEN})
             return
-        hub = hub_of_loop()
+        hub, code = hub_of_loop(), None
+
+        async def taken_in() -> Any:
+            nonlocal code
+            event = await receive()
+            code = event.get("code")
+            return event
+
         hub.listeners.add(presence)
         try:
             for group in tuple(self.groups):
@@ -130,7 +137,7 @@ class AsyncAPIConsumer:
                 await self.connect()
             connected.set()
             if self._open:
-                await self.socket.serve(receive, self._take)
+                await self.socket.serve(taken_in, self._take)
         finally:
             hub.listeners.discard(presence)
             self.socket.end()
@@ -139,7 +146,7 @@ class AsyncAPIConsumer:
                 table.remove(self, None, None)
             await self._layer.leave()
             if self._open:
-                await self._disconnected()
+                await self._disconnected(code)
 
     async def connect(self) -> None:
         """Accept the socket; override it to look first, and to ``close()`` instead."""
@@ -152,11 +159,15 @@ class AsyncAPIConsumer:
         await self._send(message if subprotocol is None else {**message, "subprotocol": subprotocol})
 
     async def disconnect(self, code: int | None) -> None:
-        """Clean up when the socket has ended; a hook."""
+        """Clean up when the socket has ended; a hook.
 
-    async def _disconnected(self) -> None:
+        Args:
+            code: with which the client closed it; None when we did, or it broke.
+        """
+
+    async def _disconnected(self, code: int | None) -> None:
         try:
-            await self.disconnect(None)
+            await self.disconnect(code)
         except Exception:
             logger.exception("%s.disconnect() failed.", type(self).__name__)
 

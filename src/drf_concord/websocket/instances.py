@@ -123,7 +123,8 @@ class ObserverModelInstanceMixin(GenericAsyncAPIConsumer):
             return self.get_serializer(self.get_object(**kwargs), action_kwargs=kwargs).data
         alike = all(getattr(cls, name) is getattr(GenericAsyncAPIConsumer, name) for name in HOOKS)
         if alike and not self.filter_backends:
-            row = moment.once.result(cls, partial(self._row, moment.pk, kwargs))
+            key = (cls, id(self.queryset))  # as_asgi() may have been given another
+            row = moment.once.result(key, partial(self._row, moment.pk, kwargs))
         else:
             row = self._row(moment.pk, kwargs)
         if row is None:
