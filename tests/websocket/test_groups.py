@@ -123,6 +123,9 @@ class Rooms(SocketCase):
             delay.return_value = 0.0
             other = await self.open()
             await until(lambda: delay.called)
+            layer.groups.clear()  # as one that is started anew
+            calls = delay.call_count
+            await until(lambda: delay.call_count > calls + 1)
         await self.say("back")
         assert await self.heard(other) == "back"
         assert await socket.receive_nothing()

@@ -65,6 +65,11 @@ def items(*classes: Any) -> Any:
             return None, 200
 
         @action()
+        async def list(self, **kwargs: Any) -> Any:
+            await self.check_permissions("create")
+            return None, 200
+
+        @action()
         async def subscribe_instance(self, **kwargs: Any) -> Any:
             return None, 201
 
@@ -144,6 +149,7 @@ class Permissions(SocketCase):
         assert await self.statuses(reading) == [200, 200, 200]
         assert await self.statuses(reading, action="subscribe_instance") == [201, 201, 201]
         assert await self.statuses(reading, action="own") == [403, 200, 200]
+        assert await self.statuses(reading, action="list") == [403, 200, 200]  # it asks about another
 
     @async_test
     async def test_who_may_open_a_socket(self) -> None:
