@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     Compute = Callable[[Any], object]
 
-__all__ = ["control"]
+__all__ = ["control", "controlled"]
 
 WRITES = {"PUT": "update", "PATCH": "update", "DELETE": "destroy"}
 MIXINS = (
@@ -64,6 +64,7 @@ def control(view: Any, compute: Compute | None, missing: int) -> None:
             " generic view or a viewset, or define get_object()."
         )
     target: Any = view
+    target._concord_missing = missing
     if issubclass(view, GuardedMixin):
         _tell(target, compute or (None if _writes_by_itself(view) else _default), missing)
         if _writes_by_itself(view):
@@ -87,6 +88,12 @@ def control(view: Any, compute: Compute | None, missing: int) -> None:
 def _writes_by_itself(view: Any) -> bool:
     """Return whether a view of ours reads and writes by our mixins alone, not by REST framework's."""
     return all(issubclass(view, own) or not issubclass(view, theirs) for own, theirs in MIXINS)
+
+
+def controlled(view: Any) -> int | None:
+    """Return what a view under control answers to a write without ``If-Match``; None for other views."""
+    missing: int | None = getattr(view, "_concord_missing", None)
+    return missing
 
 
 def _tell(view: Any, compute: Compute | None, missing: int) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rest_framework.request import Request
     from rest_framework.response import Response
 
-__all__ = ["guarded", "optimistic_concurrency_control"]
+__all__ = ["guarded", "is_guarded", "optimistic_concurrency_control"]
 
 View = TypeVar("View", bound="type[Any]")
 Action = TypeVar("Action", bound="Callable[..., Any]")
@@ -47,7 +47,13 @@ def guarded(method: Action) -> Action:
             self.tagged(response, left[0], represents=False)
         return response
 
+    action._concord_guarded = True  # type: ignore[attr-defined]
     return action  # type: ignore[return-value]
+
+
+def is_guarded(method: Any) -> bool:
+    """Return whether an action passes the gate."""
+    return bool(getattr(method, "_concord_guarded", False))
 
 
 @overload

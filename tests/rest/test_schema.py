@@ -1,0 +1,395 @@
+"""The OpenAPI document of a small API with every kind of view, kept whole in ``openapi.yaml``."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.test import override_settings
+from django.urls import include, path
+from drf_spectacular import openapi
+from drf_spectacular.drainage import GENERATOR_STATS
+from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.renderers import OpenApiYamlRenderer
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.validation import validate_schema
+from rest_framework import generics, serializers, viewsets
+from rest_framework import mixins as drf
+from rest_framework.decorators import action
+from rest_framework.response import Response
+from rest_framework.routers import SimpleRouter
+
+from drf_concord.rest import mixins
+from drf_concord.rest import viewsets as ours
+from drf_concord.rest.decorators import guarded, optimistic_concurrency_control
+from drf_concord.rest.locks import StatesLockMixin, lock_action
+from drf_concord.rest.schema import AutoSchemaMixin
+from tests.app.models import Folder, Item
+from tests.app.views import FolderSerializer, ItemSerializer, TaggedItemSerializer
+from tests.kinds.models import Machine, Report
+
+pytestmark = [pytest.mark.sqlite, pytest.mark.urls(__name__)]
+
+ROOT = Path(__file__).resolve().parents[2]
+GOLDEN = Path(__file__).with_name("openapi.yaml")
+AGAIN = "CONCORD_WRITE_OPENAPI"
+STALE = f"The document changed. If it should: {AGAIN}=1 python -m pytest {Path(__file__).relative_to(ROOT)}"
+
+
+class MachineSerializer(serializers.ModelSerializer):
+    class Meta:
+        model = Machine
+        fields = ["uuid", "name", "state"]
+
+
+class ReportSerializer(serializers.ModelSerializer):
+    state = serializers.ChoiceField(["open", "closed"])
+    mode = serializers.ChoiceField(["slow", "fast"])
+
+    class Meta:
+        model = Report
+        fields = ["id", "title", "state", "mode"]
+
+
+class FolderViewSet(ours.ModelViewSet):
+    """Folders, with their items."""
+
+    queryset = Folder.objects.all()
+    serializer_class = FolderSerializer
+
+
+class ItemViewSet(ours.ModelViewSet):
+    queryset = Item.objects.all()
+    serializer_class = ItemSerializer
+    merge = "disjoint"
+
+    @action(detail=True, methods=["post"])
+    @guarded
+    def publish(self, request: Any, pk: Any = None) -> Response:
+        """Show it to everybody."""
+        raise NotImplementedError
+
+    @action(detail=True, methods=["post"])
+    def copy(self, request: Any, pk: Any = None) -> Response:
+        """An action that passes no gate."""
+        raise NotImplementedError
+
+
+class MachineViewSet(StatesLockMixin, ours.ModelViewSet):
+    """Machines, which administrators lock."""
+
+    queryset = Machine.objects.all()
+    serializer_class = MachineSerializer
+    lookup_field = "uuid"
+    precondition_required = True
+    conflict_current = False
+
+
+class PlainMachineViewSet(StatesLockMixin, viewsets.ModelViewSet):
+    queryset = Machine.objects.all()
+    serializer_class = MachineSerializer
+    lookup_field = "uuid"
+
+
+class ItemView(mixins.RetrieveModelMixin, mixins.UpdateModelMixin, generics.GenericAPIView):
+    """A generic view."""
+
+    queryset = Item.objects.all()
+    serializer_class = TaggedItemSerializer
+
+    def get(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        return self.retrieve(request, *args, **kwargs)
+
+    def put(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        return self.update(request, *args, **kwargs)
+
+
+@optimistic_concurrency_control(missing=428)
+class ReportView(generics.RetrieveUpdateDestroyAPIView):
+    queryset = Report.objects.all()
+    serializer_class = ReportSerializer
+
+
+class LockableReportViewSet(mixins.LockableUpdateModelMixin, drf.RetrieveModelMixin, viewsets.GenericViewSet):
+    queryset = Report.objects.all()
+    serializer_class = ReportSerializer
+
+    @action(detail=True, methods=["put"])
+    def lock(self, request: Any, pk: Any = None) -> Response:
+        return lock_action(self, request, pk)
+
+
+class PlainViewSet(viewsets.ModelViewSet):
+    """Nothing of this package."""
+
+    queryset = Report.objects.all()
+    serializer_class = ReportSerializer
+
+
+router = SimpleRouter()
+router.register("folders", FolderViewSet)
+router.register("items", ItemViewSet)
+router.register("machines", MachineViewSet)
+small = [
+    path("", include(router.urls)),
+    path("", include("drf_concord.urls")),
+    path("item/<int:pk>/", ItemView.as_view()),
+    path("report/<int:pk>/", ReportView.as_view()),
+]
+edges = SimpleRouter()
+edges.register("plain-machines", PlainMachineViewSet, basename="plain-machine")
+edges.register("reports", LockableReportViewSet)
+edges.register("plain", PlainViewSet, basename="plain")
+urlpatterns = [*small, path("edges/", include(edges.urls))]
+
+
+def using(schema_class: str) -> Any:
+    permissions = ["rest_framework.permissions.IsAuthenticatedOrReadOnly"]
+    return override_settings(
+        REST_FRAMEWORK={"DEFAULT_SCHEMA_CLASS": schema_class, "DEFAULT_PERMISSION_CLASSES": permissions}
+    )
+
+
+@pytest.fixture(autouse=True)
+def ours_is_on() -> Iterator[None]:
+    with using("drf_concord.rest.schema.AutoSchema"):
+        yield
+
+
+def document(patterns: Any = None) -> Any:
+    made = SchemaGenerator(patterns=urlpatterns if patterns is None else patterns)
+    return made.get_schema(request=None, public=True)
+
+
+def headers_of(operation: Any) -> dict[str, bool]:
+    sent = [p for p in operation.get("parameters", ()) if p["in"] == "header"]
+    return {p["name"]: p.get("required", False) for p in sent}
+
+
+def body_of(response: Any) -> Any:
+    return response["content"]["application/json"]["schema"]
+
+
+def test_the_document_is_the_one_that_was_agreed_on() -> None:
+    made = OpenApiYamlRenderer().render(document(small)).decode()
+    if os.environ.get(AGAIN):
+        GOLDEN.write_text(made)
+    assert made == GOLDEN.read_text(), STALE
+
+
+@pytest.mark.parametrize("version", ["3.0.3", "3.1.1"])
+def test_the_document_is_valid_and_nothing_is_warned_of(
+    version: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from drf_spectacular.settings import spectacular_settings
+
+    monkeypatch.setattr(spectacular_settings, "OAS_VERSION", version)
+    made = document()
+    validate_schema(made)
+    assert made["openapi"] == version
+    assert not GENERATOR_STATS
+    assert capsys.readouterr().err == ""
+
+
+def test_views_of_others_are_left_as_they_were() -> None:
+    with using("drf_spectacular.openapi.AutoSchema"):
+        router = SimpleRouter()
+        router.register("plain", PlainViewSet, basename="plain")
+        before = document([path("edges/", include(router.urls))])
+    after = document()
+    paths = {address: what for address, what in after["paths"].items() if address.startswith("/edges/plain/")}
+    assert paths == before["paths"]
+    # names of enumerations, which are found out by comparing all that there are, stay as well
+    for name, schema in before["components"]["schemas"].items():
+        assert after["components"]["schemas"][name] == schema
+
+
+def test_whoever_uses_another_class_sees_nothing_of_this() -> None:
+    with using("drf_spectacular.openapi.AutoSchema"):
+        assert (
+            "ConcordConflict"
+            not in document([path("item/<int:pk>/", ItemView.as_view())])["components"]["schemas"]
+        )
+
+
+def test_an_action_that_passes_no_gate_is_left_as_it_was() -> None:
+    copied = document()["paths"]["/items/{id}/copy/"]["post"]
+    assert set(copied["responses"]) == {"200"}
+    assert headers_of(copied) == {}
+
+
+def test_a_view_of_others_says_that_its_object_may_be_locked() -> None:
+    paths = document()["paths"]
+    for address in ("/edges/reports/{id}/", "/edges/plain-machines/{uuid}/"):
+        changed = paths[address]["patch"]
+        assert headers_of(changed) == {"Lock-Token": False}
+        assert set(changed["responses"]) == {"200", "409", "412", "503"}
+        assert headers_of(paths[address]["get"]) == {}
+    # the project's own action, not the sub-resource
+    assert set(paths["/edges/reports/{id}/lock/"]) == {"put"}
+    assert set(paths["/edges/reports/{id}/lock/"]["put"]["responses"]) == {"200"}
+    assert "delete" not in paths["/edges/reports/{id}/"]
+    assert "409" in paths["/edges/plain-machines/{uuid}/"]["delete"]["responses"]
+
+
+def test_locks_have_the_status_of_the_setting() -> None:
+    with override_settings(CONCORD={"LOCKED_STATUS": 423}):
+        answers = document()["paths"]["/items/{id}/"]["put"]["responses"]
+    assert body_of(answers["423"]) == {"$ref": "#/components/schemas/ConcordObjectLocked"}
+    assert body_of(answers["409"]) == {"$ref": "#/components/schemas/ConcordError"}
+
+
+def test_what_has_to_be_sent_is_required() -> None:
+    with override_settings(CONCORD={"REQUIRE_PRECONDITION": True}):
+        paths = document()["paths"]
+    assert headers_of(paths["/items/{id}/"]["put"])["If-Match"] is True
+    assert headers_of(paths["/items/{id}/publish/"]["post"])["If-Match"] is True
+    assert headers_of(paths["/items/{id}/"]["get"])["If-Match"] is False
+
+
+@pytest.mark.parametrize("base", [generics.RetrieveUpdateAPIView, ItemView])
+def test_a_decorated_view_answers_what_it_was_told_to(base: Any) -> None:
+    class Held(base):
+        queryset = Item.objects.all()
+        serializer_class = ItemSerializer
+
+    strict = document([path("it/<int:pk>/", optimistic_concurrency_control(Held).as_view())])
+    changed = strict["paths"]["/it/{id}/"]["put"]
+    assert headers_of(changed) == {"If-Match": True, "Lock-Token": False}
+    assert "ETag" in changed["responses"]["200"]["headers"]
+    assert {"412", "428"} & set(changed["responses"]) == {"412"}
+
+
+def test_a_decorated_view_without_an_address_of_one_object_is_not_guarded() -> None:
+    @optimistic_concurrency_control
+    class Several(generics.ListCreateAPIView):
+        queryset = Item.objects.all()
+        serializer_class = ItemSerializer
+
+    made = document([path("several/", Several.as_view())])["paths"]["/several/"]
+    assert headers_of(made["get"]) == headers_of(made["post"]) == {}
+
+
+def test_a_decorated_view_that_finds_its_object_by_itself_is_guarded() -> None:
+    @optimistic_concurrency_control
+    class Profile(generics.RetrieveUpdateAPIView):
+        queryset = Item.objects.all()
+        serializer_class = ItemSerializer
+
+        def get_object(self) -> Any:
+            raise NotImplementedError
+
+    made = document([path("profile/", Profile.as_view())])["paths"]["/profile/"]
+    assert headers_of(made["get"]) == {"If-Match": False, "If-None-Match": False}
+    assert headers_of(made["put"]) == {"If-Match": True, "Lock-Token": False}
+
+
+def test_what_the_project_says_goes_before() -> None:
+    class SaidViewSet(ours.ModelViewSet):
+        queryset = Item.objects.all()
+        serializer_class = ItemSerializer
+
+        @extend_schema(
+            description="Said by the project.",
+            parameters=[OpenApiParameter("If-Match", exclude=True, location="header")],
+            responses={200: ItemSerializer, 412: None},
+        )
+        def update(self, request: Any, *args: Any, **kwargs: Any) -> Response:
+            """Said by the method."""
+            return super().update(request, *args, **kwargs)
+
+        @extend_schema(request=None, responses={201: None})
+        def lock_acquire(self, request: Any, *args: Any, **kwargs: Any) -> Response:
+            return super().lock_acquire(request, *args, **kwargs)
+
+    router = SimpleRouter()
+    router.register("said", SaidViewSet)
+    paths = document(router.urls)["paths"]
+    said = paths["/said/{id}/"]["put"]
+    assert said["description"] == "Said by the project."
+    assert headers_of(said) == {"Lock-Token": False}
+    assert "content" not in said["responses"]["412"]
+    assert body_of(said["responses"]["503"])  # what it says nothing of is still there
+    taken = paths["/said/{id}/lock/"]["post"]
+    assert "requestBody" not in taken
+    assert "content" not in taken["responses"]["201"]
+
+
+def test_a_class_of_the_project_and_ours_go_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Own(AutoSchemaMixin, openapi.AutoSchema):
+        def get_tags(self) -> list[str]:
+            return ["own"]
+
+    monkeypatch.setattr(sys.modules[__name__], "Own", Own, raising=False)
+    with using(f"{__name__}.Own"):
+        got = document()["paths"]["/items/{id}/"]["get"]
+    assert got["tags"] == ["own"]
+    assert "304" in got["responses"]
+
+
+def test_a_serializer_that_needs_a_request_leaves_the_current_state_open() -> None:
+    class Picky(ours.ModelViewSet):
+        queryset = Item.objects.all()
+
+        def get_serializer_class(self) -> Any:
+            if self.action == "retrieve":
+                raise LookupError
+            return ItemSerializer
+
+    router = SimpleRouter()
+    router.register("picky", Picky)
+    changed = document(router.urls)["paths"]["/picky/{id}/"]["put"]
+    assert body_of(changed["responses"]["412"]) == {"$ref": "#/components/schemas/ConcordConflict"}
+
+
+def test_the_current_state_is_shown_as_a_get_shows_it() -> None:
+    class Sketch(serializers.Serializer):
+        text = serializers.CharField()
+
+    class Two(ours.ModelViewSet):
+        queryset = Item.objects.all()
+
+        def get_serializer_class(self) -> Any:
+            return ItemSerializer if self.action == "retrieve" else Sketch
+
+    router = SimpleRouter()
+    router.register("two", Two)
+    changed = document(router.urls)["paths"]["/two/{id}/"]["put"]
+    shown = body_of(changed["responses"]["412"])["allOf"][1]["properties"]["current"]
+    assert shown == {"$ref": "#/components/schemas/Item"}
+    assert body_of(changed["responses"]["200"]) == {"$ref": "#/components/schemas/Sketch"}
+
+
+def test_the_package_works_without_drf_spectacular() -> None:
+    script = """
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"drf_spectacular", "uritemplate", "inflection"}:
+            raise ImportError(name)
+sys.meta_path.insert(0, Block())
+import django; django.setup()
+import importlib, pkgutil, drf_concord.rest
+names = [m.name for m in pkgutil.iter_modules(drf_concord.rest.__path__)]
+describing = {"schema", "answers", "bodies"}
+assert describing < set(names), names
+for name in set(names) - describing:
+    importlib.import_module("drf_concord.rest." + name)
+import drf_concord.urls, drf_concord.admin, drf_concord.checks
+try:
+    import drf_concord.rest.schema
+except ImportError as error:
+    print(error)
+"""
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("drf_spectacular")
