@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from django.test import override_settings
 from django.urls import include, path
@@ -16,6 +18,7 @@ from drf_spectacular import openapi
 from drf_spectacular.drainage import GENERATOR_STATS
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.renderers import OpenApiYamlRenderer
+from drf_spectacular.settings import spectacular_settings
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from drf_spectacular.validation import validate_schema
 from rest_framework import generics, serializers, viewsets
@@ -23,6 +26,7 @@ from rest_framework import mixins as drf
 from rest_framework.decorators import action
 from rest_framework.response import Response
 from rest_framework.routers import SimpleRouter
+from rest_framework.test import APIClient
 
 from drf_concord.rest import mixins
 from drf_concord.rest import viewsets as ours
@@ -48,8 +52,8 @@ class MachineSerializer(serializers.ModelSerializer):
 
 
 class ReportSerializer(serializers.ModelSerializer):
-    state = serializers.ChoiceField(["open", "closed"])
-    mode = serializers.ChoiceField(["slow", "fast"])
+    state = serializers.ChoiceField(["open", "closed"], write_only=True)
+    mode = serializers.ChoiceField(["slow", "fast"], write_only=True)
 
     class Meta:
         model = Report
@@ -186,8 +190,6 @@ def test_the_document_is_the_one_that_was_agreed_on() -> None:
 def test_the_document_is_valid_and_nothing_is_warned_of(
     version: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from drf_spectacular.settings import spectacular_settings
-
     monkeypatch.setattr(spectacular_settings, "OAS_VERSION", version)
     made = document()
     validate_schema(made)
@@ -363,6 +365,88 @@ def test_the_current_state_is_shown_as_a_get_shows_it() -> None:
     shown = body_of(changed["responses"]["412"])["allOf"][1]["properties"]["current"]
     assert shown == {"$ref": "#/components/schemas/Item"}
     assert body_of(changed["responses"]["200"]) == {"$ref": "#/components/schemas/Sketch"}
+
+
+@pytest.mark.django_db
+def test_what_is_answered_is_what_the_document_says(
+    as_boss: APIClient, as_ada: APIClient, as_guido: APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # of this version on, schemas are JSON Schema as they stand
+    monkeypatch.setattr(spectacular_settings, "OAS_VERSION", "3.1.1")
+    made = document()
+
+    def check(response: Any, status: int, method: str, address: str = "/items/{id}/") -> Any:
+        said = made["paths"][address][method]["responses"][str(status)]
+        assert response.status_code == status, response.content
+        certain = {"ETag", "Lock-Token"} if status < 400 else set()
+        for name in said.get("headers", {}).keys() & certain:
+            assert response.has_header(name), name
+        if "content" in said:
+            schema = body_of(said)
+            jsonschema.validate(response.json(), {**schema, "components": made["components"]})
+            named = schema.get("$ref") or schema.get("items", {}).get("$ref") or schema["allOf"][0]["$ref"]
+            known = made["components"]["schemas"][named.rpartition("/")[2]]["properties"]
+            bodies = response.json() if isinstance(response.json(), list) else [response.json()]
+            for body in bodies:
+                assert body.keys() - {"current", "merged"} <= known.keys()
+        else:
+            assert response.content == b""
+        return response
+
+    item = Item.objects.create(text="a", owner=None)
+    here, lock = f"/items/{item.pk}/", f"/items/{item.pk}/lock/"
+    seen = check(as_ada.get(here), 200, "get")["ETag"]
+    check(as_ada.get(here, headers={"If-None-Match": seen}), 304, "get")
+    check(as_guido.patch(here, {"text": "b"}, format="json"), 200, "patch")
+    stale = check(as_ada.patch(here, {"text": "c"}, format="json", headers={"If-Match": seen}), 412, "patch")
+    assert stale.json()["current"]["text"] == "b"
+    prefer = {"If-Match": seen, "Prefer": "merge=disjoint"}
+    merged = check(as_ada.patch(here, {"count": 3}, format="json", headers=prefer), 200, "patch")
+    assert merged.json()["merged"] is True
+    assert merged["Preference-Applied"]
+
+    at = "/items/{id}/lock/"
+    check(as_ada.get(lock), 200, "get", at)
+    check(as_ada.post(lock, {"ttl": -1}, format="json"), 400, "post", at)
+    claim = {"ttl": 20, "reason": "mine", "scope": ["update"], "id": str(uuid.uuid4())}
+    check(as_ada.post(lock, claim, format="json"), 201, "post", at)
+    check(as_ada.post(lock, claim, format="json"), 200, "post", at)
+    check(as_guido.post(lock, {}, format="json"), 409, "post", at)
+    check(as_guido.put(here, {"text": "d"}, format="json"), 409, "put")
+    check(as_guido.delete(lock), 403, "delete", at)
+    check(as_ada.get("/locks/?mine=1"), 200, "get", "/locks/")
+    check(as_guido.get("/locks/"), 403, "get", "/locks/")
+    check(as_ada.patch(lock, {"to": "guido"}, format="json"), 200, "patch", at)
+    lost = as_ada.patch(here, {"text": "e"}, format="json", headers={"Lock-Token": "x"})
+    check(lost, 412, "patch")
+    broken = as_boss.post(f"{lock}break/", {"take": True}, format="json")
+    check(broken, 202, "post", "/items/{id}/lock/break/")
+    check(as_boss.delete(lock), 204, "delete", at)
+    check(as_boss.post(f"{lock}break/", {}, format="json"), 409, "post", "/items/{id}/lock/break/")
+
+    machine = Machine.objects.create(name="m")
+    at = "/machines/{uuid}/states/lock/"
+    states = f"/machines/{machine.uuid}/states/lock/"
+    check(as_ada.put(states), 403, "put", at)
+    check(as_boss.put(states, {"x": 1}, format="json"), 400, "put", at)
+    check(as_boss.put(states, {"lock": None}, format="json"), 202, "put", at)
+    check(as_boss.put(states), 409, "put", at)
+    check(as_boss.put(f"/machines/{uuid.uuid4()}/states/lock/"), 404, "put", at)
+    unlock = states.replace("lock/", "unlock/")
+    check(as_boss.put(unlock), 202, "put", at.replace("lock/", "unlock/"))
+    named = {"name": "n"}
+    unsaid = as_boss.put(f"/machines/{machine.uuid}/", named, format="json")
+    check(unsaid, 428, "put", "/machines/{uuid}/")
+
+    report = Report.objects.create(sealed=True)
+    at, here = "/edges/reports/{id}/", f"/edges/reports/{report.pk}/"
+    check(as_ada.patch(here, {"title": "b"}, format="json"), 409, "patch", at)
+    lost = as_ada.patch(here, {"title": "b"}, format="json", headers={"Lock-Token": "x"})
+    check(lost, 412, "patch", at)
+    Report.objects.update(sealed=False)
+    at, here = "/report/{id}/", f"/report/{report.pk}/"
+    check(as_ada.delete(here), 428, "delete", at)
+    check(as_ada.delete(here, headers={"If-Match": '"x"'}), 412, "delete", at)
 
 
 def test_the_package_works_without_drf_spectacular() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
 
 from drf_spectacular.plumbing import append_meta
 
@@ -10,9 +11,15 @@ from ..locks import limits
 from ..protocol.claims import MAX_FREEZE, MAX_OPERATIONS
 from ..protocol.locks import MAX_PERIOD
 
-__all__ = ["COMPONENTS", "conflict", "reference"]
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+__all__ = ["components", "conflict", "nullable", "reference"]
 
 Schema = dict[str, Any]
+
+NAMES = {"type": "array", "items": {"type": "string"}}
+FLAG = {"type": "boolean"}
 
 
 def reference(name: str) -> Schema:
@@ -20,131 +27,97 @@ def reference(name: str) -> Schema:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def conflict(current: Schema | None) -> Schema:
+def conflict(current: Schema) -> Schema:
     """Return the body of a 412 that shows the current state in a schema."""
-    if current is None:
-        return reference("ConcordConflict")
-    about = {"type": "object", "properties": {"current": current}}
-    return {"allOf": [reference("ConcordConflict"), about]}
+    return {"allOf": [reference("ConcordConflict"), _object((), current=current)]}
+
+
+def nullable(schema: Schema) -> Schema:
+    """Return a schema that allows null, as the version of OpenAPI says it."""
+    return append_meta(schema, {"nullable": True})
+
+
+def components() -> dict[str, Schema]:
+    """Return the named schemas; settings have a say in them."""
+    mode, reason = reference("ConcordLockMode"), _text(maxLength=limits().max_reason)
+    error = {
+        "detail": _text("What happened and what to do, for people."),
+        "code": _text("For programs, and stable; refusals of REST framework's own have none."),
+    }
+    wrong = _text("What in the body is wrong.")
+    told = {
+        "mine": FLAG,
+        "mode": nullable(mode),
+        "scope": nullable(_scope()),
+        "reason": _text(),
+        "holder": nullable(_text("The user name, for who may know it.")),
+        "expires_at": nullable(_time()),
+    }
+    left = "What is left by the server's clock, in seconds."
+    lock = {
+        "state": reference("ConcordLockState"),
+        **told,
+        "acquired_at": nullable(_time()),
+        "expires_in": nullable({"type": "number", "description": left}),
+        "generation": {"type": "integer", "description": "Grows by one each time the lock is taken."},
+    }
+    listed = {"model": _text('As "app.Model".'), "pk": _text(), **lock}
+    changed = {
+        "current_etag": _text("The tag to write with now; also in the ETag header."),
+        "your_etag": _text("The newest of the tags that were sent."),
+        "changed_fields": {**NAMES, "description": "Left out where the log does not tell."},
+        "conflicting_fields": {**NAMES, "description": "Those of them that this request writes too."},
+        "modified_at": _time("When it was last changed."),
+        "modified_by": nullable(_text("Who changed it last, on views that say so.")),
+        "mergeable": {**FLAG, "description": "Whether it would be merged for Prefer: merge=disjoint."},
+    }
+    claim = {
+        "ttl": _seconds(MAX_FREEZE, f" A hold lasts {limits().max_ttl} at the most."),
+        "mode": mode,
+        "scope": _scope(),
+        "reason": reason,
+        "id": _text("Of the client: who asks again with it gets the same lock and token.", format="uuid"),
+    }
+    to = _text("The user name of who gets the lock; instead of ttl.")
+    take = {**FLAG, "description": "Take the lock at once."}
+    # hooks of a project may change a document in place
+    return deepcopy(
+        {
+            "ConcordError": _object(["detail"], **error, member=wrong),
+            "ConcordConflict": _object(error, **error, **changed),
+            "ConcordObjectLocked": _object(
+                error, **error, **told, since=nullable(_time("When it was taken."))
+            ),
+            "ConcordLock": _object(lock, **lock),
+            "ConcordListedLock": _object(listed, **listed),
+            "ConcordLockClaim": _object((), **claim),
+            "ConcordLockRenewal": _object((), ttl=_seconds(limits().max_ttl), to=to),
+            "ConcordLockBreak": _object((), period=_seconds(MAX_PERIOD), take=take, reason=reason),
+            # by themselves: as properties they would take part in naming the enumerations of the project
+            "ConcordLockState": _text(enum=["free", "held", "frozen"]),
+            "ConcordLockMode": _text(enum=["hold", "freeze"]),
+        }
+    )
 
 
 def _text(description: str = "", **more: Any) -> Schema:
     return {"type": "string", **({"description": description} if description else {}), **more}
 
 
-def _nullable(schema: Schema) -> Schema:
-    return append_meta(dict(schema), {"nullable": True})
-
-
-def _object(required: list[str] | None = None, /, **properties: Schema) -> Schema:
-    return {"type": "object", "properties": properties, **({"required": required} if required else {})}
-
-
-def _names(description: str) -> Schema:
-    return {"type": "array", "items": {"type": "string"}, "description": description}
-
-
-def _error() -> Schema:
-    return _object(
-        ["detail"],
-        detail=_text("What happened and what to do, for people."),
-        code=_text("For programs, and stable; refusals of REST framework's own have none."),
-    )
-
-
-def _conflict() -> Schema:
-    shown = _object(
-        ["detail", "code"],
-        **_error()["properties"],
-        current_etag=_text("The tag to write with now; also in the ETag header."),
-        your_etag=_text("The newest of the tags that were sent."),
-        changed_fields=_names("What changed since that tag; left out where the log does not tell."),
-        conflicting_fields=_names("Those of them that this request writes too."),
-        modified_at=_text("When it was last changed.", format="date-time"),
-        modified_by=_nullable(_text("Who changed it last, on views that say so.")),
-        mergeable={
-            "type": "boolean",
-            "description": "Whether it would be merged for Prefer: merge=disjoint.",
-        },
-    )
-    return shown
-
-
-def _scope(**more: Any) -> Schema:
-    names: Schema = {"type": "array", "items": {"type": "string"}, "maxItems": MAX_OPERATIONS, "minItems": 1}
-    return {
-        "description": '"write" (every write), "delete", or names of operations.',
-        "oneOf": [{"type": "string"}, names],
-        **more,
-    }
-
-
-def _told() -> dict[str, Schema]:
-    return {
-        "mine": {"type": "boolean"},
-        "mode": _nullable(reference("ConcordLockMode")),
-        "scope": _nullable(_scope()),
-        "reason": _text(),
-        "holder": _nullable(_text("The user name, for who may know it.")),
-        "expires_at": _nullable(_text(format="date-time")),
-    }
-
-
-def _object_locked() -> Schema:
-    since = _nullable(_text("When it was taken.", format="date-time"))
-    return _object(["detail", "code"], **_error()["properties"], **_told(), since=since)
-
-
-def _lock(**more: Schema) -> Schema:
-    told = {
-        **more,
-        "state": reference("ConcordLockState"),
-        **_told(),
-        "acquired_at": _nullable(_text(format="date-time")),
-        "expires_in": _nullable(
-            {"type": "number", "description": "What is left by the server's clock, in seconds."}
-        ),
-        "generation": {"type": "integer", "description": "Grows by one each time the lock is taken."},
-    }
-    return _object(list(told), **told)
-
-
-def _reason() -> Schema:
-    return _text(maxLength=limits().max_reason)
+def _time(description: str = "") -> Schema:
+    return _text(description, format="date-time")
 
 
 def _seconds(longest: float, more: str = "") -> Schema:
     return {"type": "number", "minimum": 0, "maximum": longest, "description": f"In seconds.{more}"}
 
 
-def _renewal() -> Schema:
-    return _object(
-        ttl=_seconds(limits().max_ttl), to=_text("The user name of who gets the lock; instead of ttl.")
-    )
+def _scope() -> Schema:
+    description = '"write" (every write), "delete", or names of operations.'
+    names = {**NAMES, "minItems": 1, "maxItems": MAX_OPERATIONS}
+    return {"description": description, "oneOf": [{"type": "string"}, names]}
 
 
-def _break() -> Schema:
-    take = {"type": "boolean", "description": "Take the lock at once."}
-    return _object(period=_seconds(MAX_PERIOD), take=take, reason=_reason())
-
-
-def _claim() -> Schema:
-    ttl = _seconds(MAX_FREEZE, f" A hold lasts {limits().max_ttl} at the most.")
-    own = _text("Of the client: who asks again with it gets the same lock and token.", format="uuid")
-    return _object(ttl=ttl, mode=reference("ConcordLockMode"), scope=_scope(), reason=_reason(), id=own)
-
-
-# Enumerations stand by themselves: as properties they would take part in naming those of the project.
-COMPONENTS = {
-    "ConcordError": _error,
-    "ConcordConflict": _conflict,
-    "ConcordObjectLocked": _object_locked,
-    "ConcordLock": _lock,
-    "ConcordListedLock": lambda: _lock(model=_text('As "app.Model".'), pk=_text()),
-    "ConcordLockClaim": _claim,
-    "ConcordLockRenewal": _renewal,
-    "ConcordLockBreak": _break,
-    "ConcordLockState": lambda: _text(enum=["free", "held", "frozen"]),
-    "ConcordLockMode": lambda: _text(enum=["hold", "freeze"]),
-}
-"""The named schemas, each made when a document needs it: settings have a say in them."""
+def _object(required: Collection[str], /, **properties: Schema) -> Schema:
+    named = {"required": list(required)} if required else {}
+    return {"type": "object", "properties": properties, **named}

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from drf_spectacular import openapi
 from drf_spectacular.extensions import OpenApiSerializerFieldExtension
-from drf_spectacular.plumbing import ResolvedComponent, append_meta, get_doc, is_serializer
+from drf_spectacular.plumbing import ResolvedComponent, get_doc, is_serializer
 
 from . import answers
-from .bodies import COMPONENTS, reference
+from .bodies import components, nullable, reference
 from .guards import GuardedMixin
 from .operations import Kind, Operation, operation_of
 from .tags import KNOWN
@@ -62,8 +62,8 @@ class AutoSchemaMixin(_Schema):
             return {"application/json": reference(TAKEN[about.action])}
         if about is not None and about.kind is Kind.STATES:
             member = about.action.removeprefix("states_")
-            nothing = append_meta({"type": "string"}, {"nullable": True, "description": "null"})
-            return {"application/json": {"type": "object", "properties": {member: nothing}}}
+            null = nullable({"type": "string", "description": "null"})
+            return {"application/json": {"type": "object", "properties": {member: null}}}
         return super().get_request_serializer()
 
     def get_response_serializers(self) -> Any:
@@ -117,11 +117,12 @@ class AutoSchemaMixin(_Schema):
 
     def _register(self, schema: Any) -> None:
         """Put the components that a schema names into the document."""
-        for name in set(_named(schema)):
-            made = COMPONENTS[name]()
-            component = ResolvedComponent(name=name, type=ResolvedComponent.SCHEMA, schema=made, object=name)
+        made = components()
+        names = set(_named(schema)) & made.keys()
+        for name in names:
+            component = ResolvedComponent(name, ResolvedComponent.SCHEMA, made[name], object=name)
             self.registry.register_on_missing(component)
-            self._register(made)
+            self._register(made[name])
 
 
 class AutoSchema(AutoSchemaMixin, openapi.AutoSchema):
@@ -139,9 +140,7 @@ class ETagFieldExtension(OpenApiSerializerFieldExtension):
 
 
 def _named(schema: Any) -> Iterator[str]:
-    if isinstance(schema, dict):
-        name = str(schema.get("$ref", "")).rpartition("/")[2]
-        if name in COMPONENTS:
-            yield name
+    if isinstance(schema, dict) and "$ref" in schema:
+        yield str(schema["$ref"]).rpartition("/")[2]
     for item in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
         yield from _named(item)
