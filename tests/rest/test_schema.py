@@ -33,8 +33,8 @@ from drf_concord.rest import viewsets as ours
 from drf_concord.rest.decorators import guarded, optimistic_concurrency_control
 from drf_concord.rest.locks import StatesLockMixin, lock_action
 from drf_concord.rest.schema import AutoSchemaMixin
+from drf_concord.rest.serializers import ETagField
 from tests.app.models import Folder, Item
-from tests.app.views import FolderSerializer, ItemSerializer, TaggedItemSerializer
 from tests.kinds.models import Machine, Report
 
 pytestmark = [pytest.mark.sqlite, pytest.mark.urls(__name__)]
@@ -43,6 +43,29 @@ ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = Path(__file__).with_name("openapi.yaml")
 AGAIN = "CONCORD_WRITE_OPENAPI"
 STALE = f"The document changed. If it should: {AGAIN}=1 python -m pytest {Path(__file__).relative_to(ROOT)}"
+
+
+# no integers: their limits are those of the database and of Django's version
+class ItemSerializer(serializers.ModelSerializer):
+    class Meta:
+        model = Item
+        fields = ["id", "text", "notes", "folder"]
+
+
+class TaggedItemSerializer(serializers.ModelSerializer):
+    etag = ETagField()
+
+    class Meta:
+        model = Item
+        fields = ["id", "etag", "text"]
+
+
+class FolderSerializer(serializers.ModelSerializer):
+    items = ItemSerializer(many=True, read_only=True)
+
+    class Meta:
+        model = Folder
+        fields = ["id", "name", "items"]
 
 
 class MachineSerializer(serializers.ModelSerializer):
@@ -273,8 +296,11 @@ def test_a_decorated_view_without_an_address_of_one_object_is_not_guarded() -> N
         queryset = Item.objects.all()
         serializer_class = ItemSerializer
 
+        def put(self, request: Any) -> Response:
+            raise NotImplementedError
+
     made = document([path("several/", Several.as_view())])["paths"]["/several/"]
-    assert headers_of(made["get"]) == headers_of(made["post"]) == {}
+    assert [headers_of(made[method]) for method in ("get", "post", "put")] == [{}, {}, {}]
 
 
 def test_a_decorated_view_that_finds_its_object_by_itself_is_guarded() -> None:
@@ -323,14 +349,21 @@ def test_what_the_project_says_goes_before() -> None:
 
 
 def test_a_class_of_the_project_and_ours_go_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Own(AutoSchemaMixin, openapi.AutoSchema):
+    class Theirs(openapi.AutoSchema):
         def get_tags(self) -> list[str]:
             return ["own"]
+
+        def get_override_parameters(self) -> list[Any]:
+            return [OpenApiParameter("If-Match", exclude=True, location="header")]
+
+    class Own(AutoSchemaMixin, Theirs):
+        pass
 
     monkeypatch.setattr(sys.modules[__name__], "Own", Own, raising=False)
     with using(f"{__name__}.Own"):
         got = document()["paths"]["/items/{id}/"]["get"]
     assert got["tags"] == ["own"]
+    assert headers_of(got) == {"If-None-Match": False}
     assert "304" in got["responses"]
 
 
@@ -401,7 +434,7 @@ def test_what_is_answered_is_what_the_document_says(
     stale = check(as_ada.patch(here, {"text": "c"}, format="json", headers={"If-Match": seen}), 412, "patch")
     assert stale.json()["current"]["text"] == "b"
     prefer = {"If-Match": seen, "Prefer": "merge=disjoint"}
-    merged = check(as_ada.patch(here, {"count": 3}, format="json", headers=prefer), 200, "patch")
+    merged = check(as_ada.patch(here, {"notes": "c"}, format="json", headers=prefer), 200, "patch")
     assert merged.json()["merged"] is True
     assert merged["Preference-Applied"]
 
