@@ -67,6 +67,7 @@ class Moment:
         before: the row as it was, as far as the log tells: the key and the routing columns. None when it was
             not there. Of a row that is still there it has the other columns as they are now.
         after: the row as it is now, with the routing columns as this change left them; None when it is gone.
+        now: the row as it is now, which is what may be shown, and to whom; None when it is gone.
         once: for what is to be found out once for this moment.
     """
 
@@ -74,6 +75,7 @@ class Moment:
     pk: Any
     before: Any
     after: Any
+    now: Any = None
     once: Once = field(default_factory=Once)
 
 
@@ -189,7 +191,11 @@ class Feed:
                     self._unborn.add(key)
             else:
                 before = None if change.op is Op.INSERT else _with_routes(row, change, 0)
-                yield Moment(change, pk, before, _with_routes(row, change, 1))
+                after = _with_routes(row, change, 1)
+                moved_on = any(
+                    getattr(after, name) != getattr(row, name) for name in _routes(type(row), change)
+                )
+                yield Moment(change, pk, before, after, copied(row) if moved_on else after)
 
 
 def feed_of(hub: Hub, model: type[Model]) -> Feed:

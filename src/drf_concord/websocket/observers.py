@@ -94,13 +94,16 @@ class ModelObserver(BaseObserver):
             return
         new = self._groups_told(moment.after)
         old = self._groups_told(moment.before) if moment.after is None or _moved(moment) else new
+        now = new if moment.now is moment.after else self._groups_told(moment.now)
         for group in dict.fromkeys((*old, *new)):
             if group not in wanted:
                 continue
             if group not in new:
                 action, obj = Action.DELETE, moment.before
+            elif group not in now:
+                continue  # it has moved on: what it is now is none of theirs, and that it left is told next
             else:
-                action, obj = (Action.UPDATE if group in old else Action.CREATE), moment.after
+                action, obj = (Action.UPDATE if group in old else Action.CREATE), moment.now
             gone = moment.after is None
             if action is Action.DELETE and not gone:
                 message: Any = {"pk": moment.pk}  # the columns it has now are none of theirs

@@ -1,0 +1,152 @@
+"""What followers could be told that is none of theirs, or never be told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.db import transaction
+from django.dispatch import Signal
+from django.http import Http404
+from rest_framework.permissions import BasePermission
+
+from drf_concord.testing import async_test
+from drf_concord.websocket import (
+    AsyncAPIConsumer,
+    GenericAsyncAPIConsumer,
+    ObserverModelInstanceMixin,
+    action,
+    model_observer,
+    observer,
+    permissions,
+)
+from drf_concord.websocket.mixins import StreamedPaginatedListMixin
+from drf_concord.websocket.pagination import WebsocketLimitOffsetPagination
+from tests.app import models, views
+
+from .cases import database
+from .shelf import NotBanned, ShelfCase
+
+rang = Signal()
+
+
+class Groups(ShelfCase):
+    @async_test
+    async def test_what_moved_away_meanwhile_is_none_of_the_former_group(self) -> None:
+        open_, closed = (folder.pk for folder in self.folders)
+        item = await database(models.Item.objects.create)(text="a", folder_id=open_)
+        await self.follow(folder=open_)
+
+        @database
+        def write() -> None:
+            mine = models.Item.objects.filter(pk=item.pk)
+            with transaction.atomic():
+                mine.update(text="b")
+                mine.update(folder_id=closed)
+                mine.update(text="secret")
+
+        await write()
+        frames = await self.all_from()
+        assert "secret" not in str(frames)
+        assert [(f["action"], f["body"]) for f in frames] == [("delete", {"pk": item.pk})]
+
+    @async_test
+    async def test_an_owner_of_before_is_told_nothing_of_what_is_now(self) -> None:
+        ada = await self.person("ada")
+        item = await database(models.Item.objects.create)(text="a", owner=self.user)
+        await self.follow(item=item.pk)
+
+        @database
+        def write() -> None:
+            mine = models.Item.objects.filter(pk=item.pk)
+            with transaction.atomic():
+                mine.update(text="b")
+                mine.update(owner=ada)
+                mine.update(text="secret")
+
+        await write()
+        assert await self.all_from() == []
+
+
+class Waiting(permissions.BasePermission):
+    async def has_permission(self, scope: Any, consumer: Any, action: str, **kwargs: Any) -> bool:
+        return False
+
+
+class Owner(BasePermission):
+    def has_object_permission(self, request: Any, view: Any, obj: Any) -> bool:
+        if obj.text == "missing":
+            raise Http404
+        return True
+
+
+class Door(AsyncAPIConsumer):
+    permission_classes: Any = [NotBanned]
+
+    @observer(rang)
+    async def bell(self, message: Any) -> None:
+        await self.send_json({"rang": True})
+
+    @model_observer(models.Restaurant)
+    async def restaurant(self, message: Any, action: Any) -> None:
+        await self.send_json([action, message])
+
+    @model_observer(models.Item)
+    async def item(self, message: Any, action: Any) -> None:
+        await self.send_json([action, message])
+
+    @action()
+    async def listen(self, **kwargs: Any) -> Any:
+        return await self.bell.subscribe(), 201
+
+    @action()
+    async def eat(self, **kwargs: Any) -> Any:
+        return await self.restaurant.subscribe(), 201
+
+    @action()
+    async def items(self, request_id: Any) -> Any:
+        return await self.item.subscribe(request_id=request_id), 201
+
+
+class Either(Door):
+    permission_classes = [Waiting | Owner]
+
+
+class Owned(Door):
+    permission_classes = [Owner]
+
+
+class Items(ObserverModelInstanceMixin, GenericAsyncAPIConsumer):
+    queryset = models.Item.objects.all()
+    serializer_class = views.serializer_for(models.Item, ["id", "text"])
+    permission_classes: Any = []
+
+
+class ByAction(Items):
+    def get_serializer_class(self, **kwargs: Any) -> Any:
+        assert kwargs["action"] in {"subscribe_instance", "retrieve"}
+        return self.serializer_class
+
+
+class EitherItem(Items):
+    permission_classes = [Waiting | Owner]
+
+
+class Property(Items):
+    @property
+    def queryset(self) -> Any:
+        return models.Item.objects.filter(owner_id=self.scope["user"].pk)
+
+
+class Twos(WebsocketLimitOffsetPagination):
+    default_limit = 2
+
+
+class Streamed(StreamedPaginatedListMixin, Items):
+    pagination_class = Twos
+    permission_classes = [NotBanned]
+
+    def get_serializer_context(self, **kwargs: Any) -> Any:
+        if kwargs.get("offset") is None:
+            get_user_model().objects.filter(pk=self.scope["user"].pk).update(last_name="banned")
+        return super().get_serializer_context(**kwargs)
