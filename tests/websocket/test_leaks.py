@@ -67,6 +67,23 @@ class Groups(ShelfCase):
         await write()
         assert await self.all_from() == []
 
+    @async_test
+    async def test_what_moved_and_went_is_gone_for_the_group_it_was_in(self) -> None:
+        old, new = (folder.pk for folder in self.folders)
+        item = await database(models.Item.objects.create)(text="a", folder_id=old)
+        await self.follow(folder=old, item=item.pk)
+        await self.follow(folder=new, request_id=2)
+
+        @database
+        def write() -> None:
+            with transaction.atomic():
+                models.Item.objects.filter(pk=item.pk).update(folder_id=new)
+                models.Item.objects.filter(pk=item.pk).delete()
+
+        pk = item.pk
+        await write()
+        assert sorted(await self.news()) == [("delete", f"folder-{old}", pk), ("delete", f"item-{pk}", pk)]
+
 
 class Waiting(permissions.BasePermission):
     async def has_permission(self, scope: Any, consumer: Any, action: str, **kwargs: Any) -> bool:

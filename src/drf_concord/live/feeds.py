@@ -103,11 +103,12 @@ class Feed:
     def __init__(self, hub: Hub, model: type[Model]) -> None:
         self.hub = hub
         self.model = model
+        self.label = (model._meta.concrete_model or model)._meta.label
         self.labels = {m._meta.label for m in (model._meta.concrete_model or model, *model._meta.all_parents)}
         self.watchers: dict[Watcher, None] = {}  # in the order in which they came
         self._waiting: deque[tuple[int, list[Change]]] = deque()
         self._size = 0
-        self._unborn: set[str] = set()  # inserted and gone before they could be read
+        self._unborn: set[str] = set()  # gone before they could be read, and their end is none to tell
         self._task: asyncio.Task[None] | None = None
 
     def touch(self, changes: list[Change]) -> None:
@@ -187,8 +188,14 @@ class Feed:
                 yield Moment(change, pk, gone(self.model, pk, change, self.hub.using), None)
             elif row is None:
                 # it is gone again, which comes later; of a parent's table it may be another kind of object
-                if change.op is Op.INSERT and len(self._unborn) < BACKLOG:
+                if key in self._unborn or len(self._unborn) >= BACKLOG:
+                    continue
+                if change.op is Op.INSERT:
                     self._unborn.add(key)
+                elif change.model == self.label and any(old != new for old, new in change.routes.values()):
+                    # it went from where it was known; where it came to, nobody heard of it
+                    self._unborn.add(key)
+                    yield Moment(change, pk, gone(self.model, pk, change, self.hub.using), None)
             else:
                 before = None if change.op is Op.INSERT else _with_routes(row, change, 0)
                 after = _with_routes(row, change, 1)
