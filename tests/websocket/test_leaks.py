@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
+from channels.auth import AuthMiddlewareStack
+from channels.routing import URLRouter
 from django.contrib.auth import get_user_model
 from django.db import transaction
 from django.dispatch import Signal
 from django.http import Http404
+from django.urls import path
 from rest_framework.permissions import BasePermission
 
 from drf_concord.testing import async_test
@@ -24,7 +28,7 @@ from drf_concord.websocket.mixins import StreamedPaginatedListMixin
 from drf_concord.websocket.pagination import WebsocketLimitOffsetPagination
 from tests.app import models, views
 
-from .cases import database
+from .cases import SocketCase, database
 from .shelf import NotBanned, ShelfCase
 
 rang = Signal()
@@ -167,3 +171,51 @@ class Streamed(StreamedPaginatedListMixin, Items):
         if kwargs.get("offset") is None:
             get_user_model().objects.filter(pk=self.scope["user"].pk).update(last_name="banned")
         return super().get_serializer_context(**kwargs)
+
+
+class Sockets(SocketCase):
+    application = AuthMiddlewareStack(
+        URLRouter(
+            [
+                path("door/", Door.as_asgi()),
+                path("either/", Either.as_asgi()),
+                path("owned/", Owned.as_asgi()),
+                path("action/", ByAction.as_asgi()),
+                path("eitheritem/", EitherItem.as_asgi()),
+                path("property/", Property.as_asgi()),
+                path("streamed/", Streamed.as_asgi()),
+            ]
+        )
+    )
+    path = "/door/"
+
+    @async_test
+    async def test_signals_ask_permissions_each_time(self) -> None:
+        await self.ask({"action": "listen", "request_id": 1})
+        await database(rang.send)(None)
+        assert await self.all_from() == [{"rang": True}]
+        await database(get_user_model().objects.filter(pk=self.user.pk).update)(last_name="banned")
+        assert await self.all_from() == []
+        await database(rang.send)(None)
+        frames = await self.all_from()
+        assert [f.get("response_status") for f in frames] == [403]
+
+    @async_test
+    async def test_a_refresh_that_failed_is_done_again(self) -> None:
+        made: list[Any] = []
+        real = Door.__init__
+
+        def init(self: Any, **kwargs: Any) -> None:
+            real(self, **kwargs)
+            made.append(self)
+
+        with mock.patch.object(Door, "__init__", init):
+            await self.open(self.user)
+        (consumer,) = made
+        consumer._outdated = True
+        with mock.patch.object(type(consumer.caller), "refresh", side_effect=RuntimeError):
+            try:
+                await consumer.refresh_caller()
+            except RuntimeError:
+                pass
+        assert consumer._outdated

@@ -73,6 +73,7 @@ class AsyncAPIConsumer:
     _made_with: tuple[tuple[Any, ...], dict[str, Any]]
     _send: Callable[[Any], Awaitable[None]]
     _followed: dict[Table, dict[str, set[str]]]
+    _outdated: object | None
     _answers: tuple[int, dict[Following, bool]]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -113,7 +114,7 @@ class AsyncAPIConsumer:
         self._inbox = Inbox(self)
         self._layer = Groups(self._inbox.put_message, self.channel_layer_alias)
         self._refreshed, self._open = asyncio.get_running_loop().time(), False
-        self._outdated, self._followed = False, {}
+        self._outdated, self._followed = None, {}
         self._answers = (-1, {})
         presence = Presence(self)
         if not origins.allowed(scope) or not await self._may_connect():
@@ -287,13 +288,16 @@ class AsyncAPIConsumer:
     async def _look_at_account(self, *, writes: bool) -> None:
         """Read the account again when it is time: before each write, when it changed, and now and then."""
         now = asyncio.get_running_loop().time()
-        if writes or self._outdated or now - self._refreshed > settings.AUTH_REFRESH:
+        if writes or self._outdated is not None or now - self._refreshed > settings.AUTH_REFRESH:
             await self.refresh_caller()
 
     async def refresh_caller(self) -> None:
         """Read the user, the session and tokens again: whoever was deactivated does nothing any more."""
-        self._refreshed, self._outdated = asyncio.get_running_loop().time(), False
+        self._refreshed, news = asyncio.get_running_loop().time(), self._outdated
         await pool.run(self.caller.refresh)
+        if self._outdated is news:  # or it changed again meanwhile
+            self._outdated = None
+        self._answers = (-1, {})
 
     def get_permissions(self, action: str, **kwargs: Any) -> Any:
         """Return the permissions that are asked about an action."""
@@ -333,8 +337,7 @@ class AsyncAPIConsumer:
 
     async def may_be_told(self, tick: int, following: Following) -> bool:
         """Ask again whether what a request began to follow may be followed; once per tick of the hub."""
-        if self._outdated:
-            await self.refresh_caller()
+        await self._look_at_account(writes=False)
         if self._answers[0] != tick:
             self._answers = (tick, {})
         said = self._answers[1].get(following)

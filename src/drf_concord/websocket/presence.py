@@ -37,7 +37,7 @@ class Presence:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Read the account again, which is all that the hub asks for; until then it is not to be trusted."""
-        self.consumer._outdated = True
+        self.consumer._outdated = object()
         return self.consumer.socket.spawn(work)
 
     def mark(self, position: Position) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from typing import TYPE_CHECKING, Any
 
 from django.db import DEFAULT_DB_ALIAS, transaction
 
+from ..live.hub import hub_of_loop
 from .followings import Notice
 from .observing import ALL, BaseObserver, call
 
@@ -34,9 +36,14 @@ class Observer(BaseObserver):
     def __init__(self, handler: Callable[..., Any], signal: Signal, **connect: Any) -> None:
         super().__init__(handler)
         self.signal = signal
+        self._ticks = itertools.count()
         signal.connect(self._received, weak=False, **connect)
 
     async def _begin(self) -> int:
+        try:
+            await hub_of_loop().start()  # it hears of accounts that change
+        except Exception as error:
+            logger.warning("The log cannot be read (%s): accounts are read again in time only.", error)
         return -1
 
     def _received(self, sender: Any = None, signal: Any = None, **given: Any) -> None:
@@ -54,11 +61,12 @@ class Observer(BaseObserver):
             logger.exception("The groups or the message of %s failed.", self.handler.__qualname__)
             return
         notices = [Notice(group, None, message) for group in dict.fromkeys(groups)]
+        tick = next(self._ticks)  # permissions are asked once for each
 
         def tell() -> None:
             for loop, table in loops.items():
                 if not loop.is_closed():
-                    loop.call_soon_threadsafe(table.tell, notices, 0)
+                    loop.call_soon_threadsafe(table.tell, notices, tick)
 
         transaction.on_commit(tell, using=given.get("using") or DEFAULT_DB_ALIAS, robust=True)
 
