@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 from unittest import mock
 
@@ -201,6 +202,22 @@ class Sockets(SocketCase):
         assert [f.get("response_status") for f in frames] == [403]
 
     @async_test
+    async def test_permissions_of_both_kinds_about_objects(self) -> None:
+        socket = await self.open(self.user, "/either/")
+        assert (await self.ask({"action": "items", "request_id": 1}, socket))["response_status"] == 201
+        item = await database(models.Item.objects.create)(text="a")
+        assert await self.all_from(socket) == [["create", {"pk": item.pk}]]
+
+    @async_test
+    async def test_permissions_of_both_kinds_about_an_instance(self) -> None:
+        socket = await self.open(self.user, "/eitheritem/")
+        item = await database(models.Item.objects.create)(text="a")
+        frame = {"action": "subscribe_instance", "pk": item.pk, "request_id": 1}
+        assert (await self.ask(frame, socket))["response_status"] == 201
+        await database(models.Item.objects.filter(pk=item.pk).update)(text="b")
+        assert [f["response_status"] for f in await self.all_from(socket)] == [200]
+
+    @async_test
     async def test_a_refresh_that_failed_is_done_again(self) -> None:
         made: list[Any] = []
         real = Door.__init__
@@ -214,8 +231,6 @@ class Sockets(SocketCase):
         (consumer,) = made
         consumer._outdated = True
         with mock.patch.object(type(consumer.caller), "refresh", side_effect=RuntimeError):
-            try:
+            with contextlib.suppress(RuntimeError):
                 await consumer.refresh_caller()
-            except RuntimeError:
-                pass
         assert consumer._outdated

@@ -26,7 +26,7 @@ from . import origins
 from .doing import Doing, at, doing
 from .groups import Groups
 from .inbox import Inbox
-from .permissions import METHODS, allowed, allows_object, at_connect, judges_objects
+from .permissions import METHODS, allowed, allows_object, at_connect, judges_objects, waits
 from .presence import Presence
 from .replies import accepted, errors_of, json_of, plain, usable, without
 from .socket import FORBIDDEN, Socket
@@ -310,6 +310,13 @@ class AsyncAPIConsumer:
         found = self.get_permissions(action=action, **without(kwargs, "action"))
         return list(await found if inspect.isawaitable(found) else found)
 
+    async def _asked(self, action: str, kwargs: Mapping[str, Any]) -> list[Any]:
+        """Return the permissions for an action, ready to be asked about an object in a thread."""
+        found = await self._permissions(action, kwargs)
+        if any(waits(p) for p in found):
+            await allowed(found, self, action, kwargs)  # each keeps what it said
+        return found
+
     async def check_permissions(self, action: str, **kwargs: Any) -> None:
         """Ask every permission.
 
@@ -354,7 +361,7 @@ class AsyncAPIConsumer:
     async def may_be_told_of(self, obj: Any, following: Following) -> bool:
         """Ask whether an object may be shown to who follows."""
         with at(self, following.action, following.arguments) as now:
-            now.permissions = await self._permissions(following.action, following.arguments)
+            now.permissions = await self._asked(following.action, following.arguments)
             if not any(judges_objects(p) for p in now.permissions):
                 return True
             try:

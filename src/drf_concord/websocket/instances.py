@@ -160,7 +160,7 @@ class InstanceObserver(ModelObserver):
         for following in told:
             with at(consumer, "retrieve", following.arguments) as now:
                 try:
-                    now.permissions = await consumer._permissions("retrieve", following.arguments)
+                    now.permissions = await consumer._asked("retrieve", following.arguments)
                     await self.handler(
                         consumer, notice.message, observer=self, notice=notice, following=following
                     )

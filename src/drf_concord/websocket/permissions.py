@@ -74,7 +74,7 @@ async def allowed(
     permissions = [p for p in permissions if type(p) not in {AllowAny, DRFAllowAny}]
     if not permissions:
         return True  # no thread is needed to hear that
-    if any(_waits(permission) for permission in permissions):
+    if any(waits(permission) for permission in permissions):
         for permission in permissions:
             if not await _allowed(permission, consumer, action, kwargs):
                 return False
@@ -91,7 +91,7 @@ async def _allowed(
         # both, as the object is asked about afterwards where nobody can wait for an answer
         both = [await _allowed(p, consumer, action, kwargs) for p in (permission.op1, permission.op2)]
         said = any(both) if _is(permission, OR) else all(both)
-    elif _waits(permission):
+    elif waits(permission):
         said = bool(await _answer(permission, consumer, action, kwargs))
     else:
         said = await pool.run(lambda: allows(permission, consumer, action, kwargs))
@@ -136,7 +136,7 @@ def allows_object(
         return any(
             allows_object(p, consumer, action, kwargs, obj)
             for p in (permission.op1, permission.op2)
-            if (p.concord_said if _waits(p) else allows(p, consumer, action, kwargs))
+            if (p.concord_said if waits(p) else allows(p, consumer, action, kwargs))
         )
     asked = getattr(permission, "has_object_permission", None)
     return asked is None or bool(asked(consumer.request_of(action, kwargs), consumer, obj))
@@ -171,12 +171,12 @@ def _speaks_of_objects(permission: Any) -> bool:
     return hasattr(permission, "has_object_permission")
 
 
-def _waits(permission: Any) -> bool:
+def waits(permission: Any) -> bool:
     """Tell whether a permission, or one that it is made of, is asynchronous."""
     if _is(permission, NOT):
-        return _waits(permission.op1)
+        return waits(permission.op1)
     if _is(permission, AND, OR):
-        return _waits(permission.op1) or _waits(permission.op2)
+        return waits(permission.op1) or waits(permission.op2)
     methods = (getattr(permission, name, None) for name in ("has_permission", "can_connect"))
     return any(inspect.iscoroutinefunction(method) for method in methods)
 
