@@ -218,6 +218,15 @@ class Sockets(SocketCase):
         assert [f["response_status"] for f in await self.all_from(socket)] == [200]
 
     @async_test
+    async def test_hooks_are_called_with_the_action(self) -> None:
+        socket = await self.open(self.user, "/action/")
+        item = await database(models.Item.objects.create)(text="a")
+        frame = {"action": "subscribe_instance", "pk": item.pk, "request_id": 1}
+        assert (await self.ask(frame, socket))["response_status"] == 201
+        await database(models.Item.objects.filter(pk=item.pk).update)(text="b")
+        assert [f["response_status"] for f in await self.all_from(socket)] == [200]
+
+    @async_test
     async def test_a_refresh_that_failed_is_done_again(self) -> None:
         made: list[Any] = []
         real = Door.__init__

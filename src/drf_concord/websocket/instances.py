@@ -88,8 +88,9 @@ class ObserverModelInstanceMixin(GenericAsyncAPIConsumer):
                 following.shown = False
                 await told(Action.DELETE, data=message)
             return
+        kwargs = {**following.arguments, "action": self.action, "request_id": request_id}
         try:
-            data = await pool.run(partial(self._shown, notice.moment, dict(following.arguments)))
+            data = await pool.run(partial(self._shown, notice.moment, kwargs))
         except self.Gone:
             return  # its end is told next
         except (Http404, exceptions.NotFound) as refusal:
