@@ -218,6 +218,18 @@ class Sockets(SocketCase):
         assert [f["response_status"] for f in await self.all_from(socket)] == [200]
 
     @async_test
+    async def test_what_a_permission_reads_of_the_gone_does_not_fail(self) -> None:
+        socket = await self.open(self.user, "/owned/")
+        await self.ask({"action": "items", "request_id": 1}, socket)
+        await database(models.Item.objects.create)(text="missing")
+        item = await database(models.Item.objects.create)(text="a")
+        await self.all_from(socket)
+        with self.assertNoLogs("drf_concord", "ERROR"):
+            await database(item.delete)()
+            await database(models.Item.objects.create)(text="missing")
+            assert await self.all_from(socket) == []
+
+    @async_test
     async def test_hooks_are_called_with_the_action(self) -> None:
         socket = await self.open(self.user, "/action/")
         item = await database(models.Item.objects.create)(text="a")
@@ -243,3 +255,17 @@ class Sockets(SocketCase):
             with contextlib.suppress(RuntimeError):
                 await consumer.refresh_caller()
         assert consumer._outdated
+
+    @async_test
+    async def test_what_was_ended_meanwhile_is_not_told(self) -> None:
+        await self.ask({"action": "items", "request_id": 1})
+        real = AsyncAPIConsumer.may_be_told_of
+
+        async def ended(consumer: Any, obj: Any, following: Any) -> bool:
+            said = await real(consumer, obj, following)
+            await consumer.item.unsubscribe(request_id=1)
+            return said
+
+        with mock.patch.object(AsyncAPIConsumer, "may_be_told_of", ended):
+            await database(models.Item.objects.create)(text="a")
+            assert await self.all_from() == []

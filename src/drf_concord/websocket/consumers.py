@@ -9,8 +9,9 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import msgspec
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
 from django.db import connections, transaction
+from django.http import Http404
 from msgspec import Raw
 from rest_framework import exceptions
 from rest_framework.renderers import JSONRenderer
@@ -366,8 +367,8 @@ class AsyncAPIConsumer:
                 return True
             try:
                 await pool.run(partial(self.check_object_permissions, obj, **following.arguments))
-            except (exceptions.APIException, PermissionDenied):
-                return False
+            except (exceptions.APIException, PermissionDenied, Http404, ObjectDoesNotExist):
+                return False  # of what is gone, a permission may want to know more than is known
         return True
 
     def request_of(self, action: str, kwargs: Mapping[str, Any]) -> Request:

@@ -180,7 +180,10 @@ class _Delivery:
         }
         if not concerned:
             return
-        told = [f for key, f in concerned.items() if await self._may(key, f)]
+        may = {key: f for key, f in concerned.items() if await self._may(key, f)}
+        # it may have been ended while that was asked
+        left = self.table.followings(consumer, notice.group)
+        told = [following for key, following in may.items() if left.get(key) is following]
         if not told:
             return
         with at(consumer, told[0].action, told[0].arguments):
@@ -193,9 +196,14 @@ class _Delivery:
     async def _may(self, key: str, following: Following) -> bool:
         """Ask the permissions again; who lost them is told so, and follows no more."""
         consumer, group = self.consumer, self.notice.group
-        if await consumer.may_be_told(self.tick, following):
-            obj = self.notice.obj
-            return obj is None or await consumer.may_be_told_of(obj, following)
+        try:
+            if await consumer.may_be_told(self.tick, following):
+                obj = self.notice.obj
+                return obj is None or await consumer.may_be_told_of(obj, following)
+        except Exception as error:
+            action, request_id = str(self.notice.action), following.request_id
+            await consumer.handle_exception(error, action=action, request_id=request_id)
+            return False
         if key in self.table.followings(consumer, group):
             self.table.end(consumer, following)
             refusal = exceptions.PermissionDenied()
