@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 from unittest import mock
 
+import pytest
 from channels.auth import AuthMiddlewareStack
 from channels.routing import URLRouter
 from django.contrib.auth import get_user_model
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.dispatch import Signal
 from django.http import Http404
 from django.urls import path
 from rest_framework.permissions import BasePermission
 
+from drf_concord.live.hub import Hub
 from drf_concord.testing import async_test
 from drf_concord.websocket import (
     AsyncAPIConsumer,
@@ -251,10 +252,20 @@ class Sockets(SocketCase):
             await self.open(self.user)
         (consumer,) = made
         consumer._outdated = True
-        with mock.patch.object(type(consumer.caller), "refresh", side_effect=RuntimeError):
-            with contextlib.suppress(RuntimeError):
-                await consumer.refresh_caller()
+        failing = mock.patch.object(type(consumer.caller), "refresh", side_effect=RuntimeError)
+        with failing, pytest.raises(RuntimeError):
+            await consumer.refresh_caller()
         assert consumer._outdated
+
+    @async_test
+    async def test_a_log_that_could_not_be_read_at_first_is_read_later(self) -> None:
+        hub = Hub()
+        with mock.patch("drf_concord.changes.position", side_effect=OperationalError):
+            with pytest.raises(OperationalError):
+                await hub.start()
+        await hub.start()
+        assert hub.started
+        await hub.stop()
 
     @async_test
     async def test_what_was_ended_meanwhile_is_not_told(self) -> None:

@@ -127,7 +127,7 @@ class Hub:
 
     async def start(self) -> None:
         """Begin to read, from now on; returns when the position is known."""
-        if self._started is None:
+        if self._started is None or _failed(self._started):
             self._started = asyncio.create_task(self._begin())
         await asyncio.shield(self._started)
 
@@ -149,7 +149,7 @@ class Hub:
     @property
     def started(self) -> bool:
         """Whether it reads the log."""
-        return self._started is not None and self._started.done()
+        return self._started is not None and self._started.done() and not _failed(self._started)
 
     async def stop(self) -> None:
         """Stop reading."""
@@ -443,6 +443,10 @@ def hub_of_loop() -> Hub:
     if hub is None:
         hub = _hubs[loop] = Hub()
     return hub
+
+
+def _failed(task: asyncio.Task[None]) -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)
 
 
 def _read(position: Position, using: str) -> tuple[Position, list[Change]]:

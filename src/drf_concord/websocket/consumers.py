@@ -314,8 +314,9 @@ class AsyncAPIConsumer:
     async def _asked(self, action: str, kwargs: Mapping[str, Any]) -> list[Any]:
         """Return the permissions for an action, ready to be asked about an object in a thread."""
         found = await self._permissions(action, kwargs)
-        if any(waits(p) for p in found):
-            await allowed(found, self, action, kwargs)  # each keeps what it said
+        for permission in found:
+            if waits(permission):
+                await allowed([permission], self, action, kwargs)  # it keeps what it said
         return found
 
     async def check_permissions(self, action: str, **kwargs: Any) -> None:
