@@ -240,6 +240,13 @@ class Sockets(SocketCase):
         assert [f["response_status"] for f in await self.all_from(socket)] == [200]
 
     @async_test
+    async def test_a_stream_ends_for_who_may_not_see_it_any_more(self) -> None:
+        await database(models.Item.objects.bulk_create)([models.Item(text=str(n)) for n in range(5)])
+        socket = await self.open(self.user, "/streamed/")
+        await socket.send_json_to({"action": "list", "request_id": 1})
+        assert [(await socket.receive_json_from())["response_status"] for _ in range(2)] == [200, 403]
+
+    @async_test
     async def test_a_refresh_that_failed_is_done_again(self) -> None:
         made: list[Any] = []
         real = Door.__init__
@@ -260,9 +267,9 @@ class Sockets(SocketCase):
     @async_test
     async def test_a_log_that_could_not_be_read_at_first_is_read_later(self) -> None:
         hub = Hub()
-        with mock.patch("drf_concord.changes.position", side_effect=OperationalError):
-            with pytest.raises(OperationalError):
-                await hub.start()
+        failing = mock.patch("drf_concord.changes.position", side_effect=OperationalError)
+        with failing, pytest.raises(OperationalError):
+            await hub.start()
         await hub.start()
         assert hub.started
         await hub.stop()

@@ -15,6 +15,7 @@ from .decorators import action
 from .doing import at
 from .generics import GenericAsyncAPIConsumer
 from .pagination import WebsocketLimitOffsetPagination
+from .replies import without
 
 __all__ = [
     "CreateModelMixin",
@@ -68,6 +69,10 @@ class StreamedPaginatedListMixin(PaginatedModelListMixin):
         """Send the objects, page after page."""
         limit, offset, count = kwargs.pop("limit", None), kwargs.pop("offset", None), None
         while count is None or offset < count:
+            if count is not None:
+                await self.refresh_caller()
+                with at(self, "list", kwargs):  # a request of its own: the first one knows its user
+                    await self.check_permissions("list", **without(kwargs, "action"))
             frame = {**kwargs, "limit": limit, "offset": offset}
             page = await pool.run(partial(self._page, {k: v for k, v in frame.items() if v is not None}))
             await self.reply("list", data=page, request_id=request_id)
