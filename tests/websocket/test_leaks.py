@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 from unittest import mock
 
@@ -287,3 +288,33 @@ class Sockets(SocketCase):
         with mock.patch.object(AsyncAPIConsumer, "may_be_told_of", ended):
             await database(models.Item.objects.create)(text="a")
             assert await self.all_from() == []
+
+    @async_test
+    async def test_nothing_is_told_before_the_socket_is_open(self) -> None:
+        sent: list[str] = []
+
+        class Slow(AsyncAPIConsumer):
+            permission_classes: Any = []
+
+            async def connect(self) -> None:
+                self._inbox.put_message({"type": "news"})
+                for _ in range(5):
+                    await asyncio.sleep(0)
+                await self.accept()
+
+            async def news(self, message: Any) -> None:
+                await self.send_json({"news": True})
+
+        async def send(event: Any) -> None:
+            sent.append(event["type"])
+
+        events: asyncio.Queue[Any] = asyncio.Queue()
+        events.put_nowait({"type": "websocket.connect"})
+        work = asyncio.ensure_future(
+            Slow.as_asgi()({"type": "websocket", "path": "/", "headers": []}, events.get, send)
+        )
+        for _ in range(100):
+            await asyncio.sleep(0)
+        events.put_nowait({"type": "websocket.disconnect", "code": 1000})
+        await work
+        assert sent == ["websocket.accept", "websocket.send"]

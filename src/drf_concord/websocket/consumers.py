@@ -159,6 +159,7 @@ class AsyncAPIConsumer:
         self._open = True
         message = {"type": "websocket.accept"}
         await self._send(message if subprotocol is None else {**message, "subprotocol": subprotocol})
+        self._inbox.open()
 
     async def disconnect(self, code: int | None) -> None:
         """Clean up when the socket has ended; a hook.

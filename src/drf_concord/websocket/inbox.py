@@ -32,6 +32,12 @@ class Inbox:
         self._waiting: deque[Callable[[], Awaitable[None]]] = deque()
         self._task: asyncio.Task[None] | None = None
         self._closed = False
+        self._held = True
+
+    def open(self) -> None:
+        """Begin: the socket can take frames."""
+        self._held = False
+        self._go_on()
 
     def put(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do something when its turn comes; never waits."""
@@ -43,7 +49,10 @@ class Inbox:
             self._consumer.socket.slow()
             return
         self._waiting.append(work)
-        if self._task is None:
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._task is None and self._waiting and not self._held:
             self._task = self._consumer.socket.spawn(self._work())
 
     def put_message(self, message: dict[str, Any]) -> None:
