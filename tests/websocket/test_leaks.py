@@ -156,6 +156,15 @@ class EitherItem(Items):
     permission_classes = [Waiting | Owner]
 
 
+class Leaving(Items):
+    """Leaves while it reads what changed."""
+
+    def get_serializer_context(self, **kwargs: Any) -> Any:
+        for table in list(self._followed):
+            table.remove(self, None, None)
+        return super().get_serializer_context(**kwargs)
+
+
 class Property(Items):
     @property
     def queryset(self) -> Any:
@@ -183,6 +192,7 @@ class Sockets(SocketCase):
                 path("door/", Door.as_asgi()),
                 path("either/", Either.as_asgi()),
                 path("owned/", Owned.as_asgi()),
+                path("leaving/", Leaving.as_asgi()),
                 path("action/", ByAction.as_asgi()),
                 path("eitheritem/", EitherItem.as_asgi()),
                 path("property/", Property.as_asgi()),
@@ -288,6 +298,15 @@ class Sockets(SocketCase):
         with mock.patch.object(AsyncAPIConsumer, "may_be_told_of", ended):
             await database(models.Item.objects.create)(text="a")
             assert await self.all_from() == []
+
+    @async_test
+    async def test_an_object_that_was_left_while_it_was_read_is_not_told(self) -> None:
+        socket = await self.open(self.user, "/leaving/")
+        item = await database(models.Item.objects.create)(text="a")
+        frame = {"action": "subscribe_instance", "pk": item.pk, "request_id": 1}
+        assert (await self.ask(frame, socket))["response_status"] == 201
+        await database(models.Item.objects.filter(pk=item.pk).update)(text="b")
+        assert await self.all_from(socket) == []
 
     @async_test
     async def test_nothing_is_told_before_the_socket_is_open(self) -> None:

@@ -101,6 +101,8 @@ class ObserverModelInstanceMixin(GenericAsyncAPIConsumer):
             await observer.unsubscribe(self, notice.moment.pk, request_id=request_id)
             await self.handle_exception(refusal, action=str(notice.action), request_id=request_id)
         else:
+            if following not in observer.table().followings(self, notice.group).values():
+                return  # it was ended meanwhile
             happened, following.shown = notice.action if following.shown else Action.CREATE, True
             await told(happened, data=data)
 
