@@ -165,12 +165,6 @@ class Leaving(Items):
         return super().get_serializer_context(**kwargs)
 
 
-class Property(Items):
-    @property
-    def queryset(self) -> Any:
-        return models.Item.objects.filter(owner_id=self.scope["user"].pk)
-
-
 class Twos(WebsocketLimitOffsetPagination):
     default_limit = 2
 
@@ -195,7 +189,6 @@ class Sockets(SocketCase):
                 path("leaving/", Leaving.as_asgi()),
                 path("action/", ByAction.as_asgi()),
                 path("eitheritem/", EitherItem.as_asgi()),
-                path("property/", Property.as_asgi()),
                 path("streamed/", Streamed.as_asgi()),
             ]
         )
