@@ -1,0 +1,1 @@
+"""For views of REST framework."""

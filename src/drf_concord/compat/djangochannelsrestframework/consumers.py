@@ -1,0 +1,38 @@
+"""Consumers whose actions are methods, and views as consumers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...websocket.consumers import AsyncAPIConsumer as ConcordConsumer
+from ...websocket.viewed import DjangoViewAsConsumer, view_as_consumer
+from .settings import api_settings
+
+__all__ = ["AsyncAPIConsumer", "DjangoViewAsConsumer", "view_as_consumer"]
+
+
+class AsyncAPIConsumer(ConcordConsumer):
+    """A websocket whose actions are methods, with the settings and hooks of before."""
+
+    def get_permissions(self, action: str, **kwargs: Any) -> Any:
+        """Return the permissions that are asked about an action."""
+        classes = api_settings.DEFAULT_PERMISSION_CLASSES
+        if self.permission_classes is None and classes is not None:
+            return [permission() for permission in classes]
+        return super().get_permissions(action, **kwargs)
+
+    async def connect(self) -> None:
+        """Accept the socket, by way of ``websocket_connect()``."""
+        await self.websocket_connect({"type": "websocket.connect"})
+
+    async def disconnect(self, code: int | None) -> None:
+        """Clean up, by way of ``websocket_disconnect()``."""
+        await self.websocket_disconnect({"type": "websocket.disconnect", "code": code})
+
+    async def websocket_connect(self, message: Any) -> None:
+        """Accept the socket; a hook."""
+        await super().connect()
+
+    async def websocket_disconnect(self, message: Any) -> None:
+        """Clean up when the socket has ended; a hook."""
+        await super().disconnect(message["code"])

@@ -1,0 +1,144 @@
+"""django-rest-live by its own paths: the names, the frames and the router."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from channels.auth import AuthMiddlewareStack
+from channels.routing import URLRouter
+from django.apps import apps
+from django.core.exceptions import ImproperlyConfigured
+from django.test import TransactionTestCase, override_settings
+from django.urls import path
+
+from drf_concord.compat import rest_live
+from drf_concord.compat.installing import BesideConcord
+from drf_concord.compat.rest_live.consumers import RealtimeRouter as RouterOfConsumers
+from drf_concord.compat.rest_live.mixins import RealtimeMixin
+from drf_concord.compat.rest_live.routers import RealtimeRouter
+from drf_concord.compat.rest_live.testing import APICommunicator, async_test, get_headers_for_user
+from tests.app import models, views
+from tests.settings import INSTALLED_APPS
+from tests.websocket.cases import SocketCase, database
+
+from .paths import found_at, rows_of
+
+TABLE = {
+    "mixins": {"RealtimeMixin": "live.RealtimeMixin"},
+    "routers": {"RealtimeRouter": "<websocket.RealtimeRouter"},
+    "consumers": {"RealtimeRouter": "<websocket.RealtimeRouter"},
+    "testing": {
+        name: f"testing.{name}" for name in ("APICommunicator", "async_test", "get_headers_for_user")
+    },
+    "apps": {"RestLiveConfig": "<compat.installing.BesideConcord"},
+}
+
+
+class Items(views.ItemViewSet, RealtimeMixin):
+    pass
+
+
+router = RealtimeRouter(True, "default")
+router.register_all([Items])
+closed = RealtimeRouter(public=False)
+closed.register(Items)
+application = AuthMiddlewareStack(
+    URLRouter([path("ws/", router.as_consumer()), path("closed/", closed.as_consumer())])
+)
+
+
+@pytest.mark.parametrize(("module", "name", "ours"), rows_of(TABLE))
+def test_paths(module: str, name: str, ours: str) -> None:
+    found, expected = found_at("rest_live", module, name, ours)
+    assert issubclass(found, expected) if ours[0] == "<" else found is expected
+
+
+def test_names_of_the_package() -> None:
+    assert (rest_live.CREATED, rest_live.UPDATED, rest_live.DELETED) == ("CREATED", "UPDATED", "DELETED")
+    assert RouterOfConsumers is RealtimeRouter
+
+
+def test_a_view_without_the_mixin_is_refused() -> None:
+    with pytest.raises(RuntimeError):
+        RealtimeRouter().register(views.ItemViewSet)
+
+
+@pytest.mark.parametrize("package", ["rest_live", "django_object_lock", "djangochannelsrestframework"])
+def test_an_app_stands_beside_the_tables(package: str) -> None:
+    app = f"drf_concord.compat.{package}"
+    with override_settings(INSTALLED_APPS=[*INSTALLED_APPS, app]):
+        assert isinstance(apps.get_app_config(package), BesideConcord)
+    alone = [name for name in INSTALLED_APPS if name not in {"drf_concord", "tests.app", "tests.kinds"}]
+    with (
+        pytest.raises(ImproperlyConfigured, match='Add "drf_concord" to INSTALLED_APPS'),
+        override_settings(INSTALLED_APPS=[*alone, app]),
+    ):
+        pass
+
+
+class Frames(SocketCase):
+    application = application
+
+    async def asyncSetUp(self) -> None:
+        await super().asyncSetUp()
+        self.item = await database(models.Item.objects.create)(text="a")
+
+    @async_test
+    async def test_a_list_is_followed(self) -> None:
+        asked = {"type": "subscribe", "id": 1337, "model": "app.Item", "action": "list"}
+        await self.socket.send_json_to(asked)
+        assert await self.socket.receive_nothing()
+        await database(models.Item.objects.filter(pk=self.item.pk).update)(text="b")
+        frame = await self.socket.receive_json_from()
+        instance = frame.pop("instance")
+        assert frame == {"type": "broadcast", "id": 1337, "model": "app.Item", "action": rest_live.UPDATED}
+        assert (instance["id"], instance["text"]) == (self.item.pk, "b")
+        await self.socket.send_json_to({"type": "unsubscribe", "id": 1337})
+        await database(self.item.delete)()
+        assert await self.socket.receive_nothing()
+
+    @async_test
+    async def test_one_object_is_followed(self) -> None:
+        asked = {"type": "subscribe", "id": 1, "model": "app.Item", "action": "retrieve"}
+        await self.socket.send_json_to({**asked, "lookup_by": self.item.pk})
+        other = await database(models.Item.objects.create)(text="other")
+        assert await self.socket.receive_nothing(), f"{other} is another's"
+        pk = self.item.pk
+        await database(self.item.delete)()
+        frame = await self.socket.receive_json_from()
+        assert (frame["id"], frame["action"], frame["instance"]) == (1, "DELETED", {"pk": pk, "id": pk})
+
+    @async_test
+    async def test_the_texts_of_errors(self) -> None:
+        item = {"type": "subscribe", "id": 1, "model": "app.Item"}
+        action = "`action` must be present and the value must be either `list` or `retrieve`."
+        unknown = "Model app.Nothing not registered for realtime updates."
+        nowhere = "Instance not found. Make sure 'lookup_by' is set to a valid ID"
+        before = "Attempted to unsubscribe for request ID before subscribing."
+        for frame, code, message in (
+            ({"type": "subscribe", "id": 1, "action": "list"}, 400, "No model specified."),
+            ({**item, "action": "fly"}, 400, action),
+            ({**item, "type": "fly"}, 400, "unknown message type `fly`."),
+            ({**item, "model": "app.Nothing", "action": "list"}, 404, unknown),
+            ({**item, "action": "retrieve", "lookup_by": 10**6}, 404, nowhere),
+            ({"type": "unsubscribe", "id": 1}, 404, before),
+        ):
+            expected = {"type": "error", "id": 1, "code": code, "message": message}
+            assert await self.ask(frame) == expected, frame
+
+
+class Closed(TransactionTestCase):
+    @async_test
+    async def test_a_closed_router_is_for_who_is_logged_in(self) -> None:
+        stranger = APICommunicator(application, "/closed/")
+        assert await stranger.connect() == (False, 4003)
+        user = await database(self.user)()
+        known = APICommunicator(application, "/closed/", await get_headers_for_user(user))
+        assert (await known.connect())[0]
+        await known.disconnect()
+
+    def user(self) -> Any:
+        from django.contrib.auth import get_user_model
+
+        return get_user_model().objects.create_user("ada")
