@@ -17,6 +17,7 @@ from rest_framework.response import Response
 from rest_framework.routers import SimpleRouter
 from rest_framework.test import APIClient
 
+from drf_concord import locks
 from drf_concord.compat.django_object_lock.admin import LockableAdminMixin
 from drf_concord.compat.django_object_lock.admin.views import get_lockable_objects
 from drf_concord.compat.django_object_lock.api.mixins import (
@@ -170,6 +171,15 @@ def test_the_keys_may_stand_in_the_body(boss: Client) -> None:
     report = Report.objects.create()
     boss.post("/admin/kinds/report/lock/", {"ids": str(report.pk)})
     assert Report.objects.get(pk=report.pk).sealed
+
+
+def test_a_refusal_is_a_message(boss: Client, django_user_model: Any) -> None:
+    report = Report.objects.create()
+    holder = django_user_model.objects.create_user("holder")
+    with locks.hold(report, holder=holder):
+        answer = boss.post(f"/admin/kinds/report/lock/?ids={report.pk}", follow=True)
+    assert "Nothing was changed." in answer.content.decode()
+    assert not Report.objects.get(pk=report.pk).sealed
 
 
 @pytest.mark.parametrize("query", ["", "?ids=", "?ids=x,1"])
