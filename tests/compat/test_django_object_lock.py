@@ -167,6 +167,16 @@ def test_an_action_leads_to_a_page_that_asks(boss: Client, name: str) -> None:
     assert f"2 reports were {name}ed." in text
 
 
+def test_more_than_an_address_can_name_is_asked_about_by_the_list(boss: Client) -> None:
+    reports = [Report(pk=10**15 + n) for n in range(130)]
+    Report.objects.bulk_create(reports)
+    chosen = {"action": "lock", "_selected_action": [each.pk for each in reports]}
+    page = boss.post("/admin/kinds/report/", chosen)
+    assert (page.status_code, page.templates[0].name) == (200, "drf_concord/admin/confirm_lock.html")
+    assert boss.post("/admin/kinds/report/", {**chosen, "post": "yes"}).status_code == 302
+    assert Report.objects.filter(sealed=True).count() == 130
+
+
 def test_the_keys_may_stand_in_the_body(boss: Client) -> None:
     report = Report.objects.create()
     boss.post("/admin/kinds/report/lock/", {"ids": str(report.pk)})

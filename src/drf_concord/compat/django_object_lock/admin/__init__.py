@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["LockableAdminMixin"]
 
+LONGEST = 2000
+"""How long the keys in an address may be, in characters."""
+
 
 class _Icon:
     """The icon of the settings, read late; a class may put its own in this place."""
@@ -51,19 +54,22 @@ class LockableAdminMixin(ConcordAdminMixin):
     @admin.action(permissions=["lock"], description=gettext_lazy("Lock selected %(verbose_name_plural)s"))
     def lock(self, request: HttpRequest, queryset: Any) -> Any:
         """Lead to the page that asks and locks."""
-        return _redirect(self, "lock", queryset)
+        return _redirect(self, "lock", queryset) or super().lock(request, queryset)
 
     @admin.action(permissions=["lock"], description=gettext_lazy("Unlock selected %(verbose_name_plural)s"))
     def unlock(self, request: HttpRequest, queryset: Any) -> Any:
         """Lead to the page that asks and unlocks."""
-        return _redirect(self, "unlock", queryset)
+        return _redirect(self, "unlock", queryset) or super().unlock(request, queryset)
 
 
 def _name(modeladmin: Any, action: str) -> str:
     return f"{modeladmin.opts.app_label}_{modeladmin.opts.model_name}_{action}"
 
 
-def _redirect(modeladmin: Any, action: str, queryset: Any) -> HttpResponseRedirect:
-    ids = ",".join(str(pk) for pk in queryset.values_list("pk", flat=True))
+def _redirect(modeladmin: Any, action: str, queryset: Any) -> HttpResponseRedirect | None:
+    keys = [str(pk) for pk in queryset.values_list("pk", flat=True)[: LONGEST + 1]]
+    ids = ",".join(keys)
+    if len(ids) > LONGEST or any("," in key for key in keys):
+        return None  # no address can name them: the page of the list asks itself
     url = reverse(f"admin:{_name(modeladmin, action)}", current_app=modeladmin.admin_site.name)
     return HttpResponseRedirect(f"{url}?{urlencode({'ids': ids}, safe=',')}")
