@@ -25,7 +25,7 @@ class BesideConcord(AppConfig):
         """
         if not apps.is_installed("drf_concord"):
             raise ImproperlyConfigured(
-                f'Add "drf_concord" to INSTALLED_APPS, before "{self.name}", and run "migrate": its tables'
+                f'Add "drf_concord" to INSTALLED_APPS, beside "{self.name}", and run "migrate": its tables'
                 " are needed."
             )
         super().import_models()
