@@ -570,6 +570,7 @@ def test_they_are_all_registered(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {"concord.E001", "concord.E003", "concord.W006"} <= set(found)
 
 
+@pytest.mark.django_db  # Django's own check of a JSONField asks the database what it can do
 def test_routers_are_checked_with_the_urls_which_import_the_same_code(none_yet: None) -> None:
     router = RealtimeRouter()
     router.register(live(Bare))

@@ -115,7 +115,9 @@ class LockableAdminMixin(LockableMixin, GuardedAdminMixin):
     def _held(self, request: HttpRequest, obj: Any) -> bool:
         if not isinstance(obj, self.model) or obj.pk is None or getattr(request, "_concord_any", False):
             return False  # an inline is asked about the object of its page
-        if self._lock_row_refuses(request, obj, "update"):
+        # a list that is shown has read the locks of its page at once; whatever is written asks again
+        free = request.method == "GET" and obj.__dict__.get("_concord_locked") is False
+        if not free and self._lock_row_refuses(request, obj, "update"):
             return True
         return not by_lock_rows(self, obj) and bool(self.is_instance_locked(obj))
 
