@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
     from django.db.models import Model
 
-__all__ = ["changed_since", "check_position", "position", "prune", "prune_some", "read_after"]
+__all__ = ["changed_since", "check_position", "position", "prune", "prune_some", "read_after", "writer_of"]
 
 WINDOWS = (200, 50_000)
 """How many of the newest changes are searched for what changed since a version: first few, as tags that are
@@ -258,16 +258,13 @@ def changed_since(
         Names of columns, and of many-to-many and reverse fields; None when the log does not cover the way, or
         covers it under a name that is not known any more.
     """
-    field, known = version_field(model), known_names(model)
-    connection = connections[using]
-    if field is None or known is None or connection.vendor not in VENDORS:
+    known, row = known_names(model), _row_in_log(model, pk, using)
+    if known is None or row is None:
         return None
-    home = field.model
-    pk_text = str(home._meta.pk.get_db_prep_value(pk, connection))
     columns = None
     for window in WINDOWS:
-        with connection.cursor() as cursor:
-            cursor.execute(CHANGED, [window, home._meta.label, pk_text, base])
+        with connections[using].cursor() as cursor:
+            cursor.execute(CHANGED, [window, *row, base])
             changes = [_change(row) for row in cursor.fetchall()]
         columns = changed_columns(changes, base, current)
         if columns is not None:
@@ -277,19 +274,25 @@ def changed_since(
 
 def writer_of(model: type[Model], pk: Any, version: int, *, using: str) -> str | None:
     """Return who led a row to a version, as the primary key of a user; None where the log does not tell."""
-    field = version_field(model)
-    connection = connections[using]
-    if field is None or connection.vendor not in VENDORS:
+    row = _row_in_log(model, pk, using)
+    if row is None:
         return None
-    home = field.model
-    pk_text = str(home._meta.pk.get_db_prep_value(pk, connection))
-    with connection.cursor() as cursor:
+    with connections[using].cursor() as cursor:
         for window in WINDOWS:
-            cursor.execute(WRITER, [window, home._meta.label, pk_text, version])
+            cursor.execute(WRITER, [window, *row, version])
             found = cursor.fetchone()
             if found is not None:
                 return cast("str | None", found[0])
     return None
+
+
+def _row_in_log(model: type[Model], pk: Any, using: str) -> tuple[str, str] | None:
+    """Return the label and key the log has a row under; None for a row without a version, or without a log."""
+    field, connection = version_field(model), connections[using]
+    if field is None or connection.vendor not in VENDORS:
+        return None
+    home = field.model
+    return home._meta.label, str(home._meta.pk.get_db_prep_value(pk, connection))
 
 
 def prune(using: str, *, now: int | None = None) -> int:
