@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 
 __all__ = [
+    "DENIALS",
     "MOVED",
     "Look",
     "Shown",
@@ -37,6 +38,9 @@ __all__ = [
     "moved",
     "pks_of",
 ]
+
+DENIALS = (APIException, PermissionDenied, Http404)
+"""All that a permission class may raise."""
 
 MOVED = 410
 """The status by which a subscription ends whose caller is not who he was; he may subscribe again."""
@@ -212,7 +216,7 @@ def _admit_again(spec: Spec, viewers: Sequence[Viewer]) -> dict[int, int]:
                 viewer.stale = False
                 if moved(viewer, spec):
                     refused[id(viewer)] = MOVED
-            except (APIException, PermissionDenied, Http404) as refusal:
+            except DENIALS as refusal:
                 refused[id(viewer)] = _status(refusal)
     return refused
 
@@ -314,7 +318,7 @@ def _ask(
             continue
         try:
             view.check_permissions(view.request)
-        except (APIException, PermissionDenied, Http404) as refusal:
+        except DENIALS as refusal:
             denied[id(viewer)] = _status(refusal)
             continue
         if spec.action == "retrieve":
@@ -335,6 +339,6 @@ def _is_known(function: Any) -> bool:
 def _may_see(view: Any, obj: Any) -> bool:
     try:
         view.check_object_permissions(view.request, obj)
-    except (APIException, PermissionDenied, Http404):
+    except DENIALS:
         return False
     return True

@@ -13,17 +13,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from django.core.exceptions import PermissionDenied
 from django.db import connections, router
-from django.http import Http404, HttpResponse
+from django.http import HttpResponse
 from django.utils.crypto import get_random_string
 from msgspec import UNSET
-from rest_framework.exceptions import APIException
 
 from .. import rows
 from ..attempts import run, waiting
 from ..conf import settings
 from ..live import views
+from ..live.looks import DENIALS
 from ..live.requests import JSON
 from ..locks import actor_for
 from ..models import Answered
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
 __all__ = ["KEEP", "Again", "Once", "fingerprint", "rendered"]
 
 NO_CONTENT, BAD_REQUEST = 204, 400
-DENIALS = (APIException, PermissionDenied, Http404)
 NOBODY = b'{"detail":"An idempotency_key needs somebody who is logged in. Leave it out, or log in."}'
 
 KEEP = 600

@@ -7,13 +7,12 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from django.core.exceptions import ImproperlyConfigured, PermissionDenied
+from django.core.exceptions import ImproperlyConfigured
 from django.http import Http404
 from msgspec import UNSET
-from rest_framework.exceptions import APIException
 
 from ..conf import settings
-from ..live.looks import Spec, TooLarge
+from ..live.looks import DENIALS, Spec, TooLarge
 from ..live.members import Member
 from ..protocol.changes import Position
 from ..protocol.errors import PositionLost
@@ -158,7 +157,7 @@ async def follow(connection: Connection, command: Follow, spec_of: SpecOf | None
         )
     except TooLarge:
         refuse(400, f"too_large: more than {settings.MAX_LIST} objects. Narrow the subscription.")
-    except (APIException, PermissionDenied, Http404) as refusal:
+    except DENIALS as refusal:
         refuse(_status(refusal), "You may not subscribe to this.")
     except Exception:
         logger.exception("A subscription to %s failed.", view.__name__)
