@@ -287,7 +287,7 @@ def writer_of(model: type[Model], pk: Any, version: int, *, using: str) -> str |
 
 
 def _row_in_log(model: type[Model], pk: Any, using: str) -> tuple[str, str] | None:
-    """Return the label and key the log has a row under; None for a row without a version, or without a log."""
+    """Return label and key under which the log has a row; None without a version, or without a log."""
     field, connection = version_field(model), connections[using]
     if field is None or connection.vendor not in VENDORS:
         return None
