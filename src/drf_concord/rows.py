@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import time
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -144,12 +144,14 @@ def key(model: type[Model], pk: Any) -> tuple[str, str]:
     return root._meta.label, str(root._meta.pk.to_python(pk))
 
 
-def entered(model: type[Model], pk: Any, using: str) -> Entry | None:
+def entered(
+    model: type[Model], pk: Any, using: str, connection: BaseDatabaseWrapper | None = None
+) -> Entry | None:
     """Return the entry this thread or task has on a row, or None when it has none."""
     stack = _entries.get()
     if not stack or pk is None:
         return None
-    wanted, connection = key(model, pk), connections[using]
+    wanted, connection = key(model, pk), connection or connections[using]
     # Context is copied into tasks and threads: there the entry may be of another connection, or over.
     return next(
         (e for e in reversed(stack) if e.identity == wanted and e.open and e.connection is connection), None
@@ -268,40 +270,49 @@ def claim_open_transactions() -> None:
 def _claim_sqlite(cursor: CursorWrapper, actor: Actor, *, wait: bool = True) -> None:
     # The first statement of the transaction writes: SQLite then waits for its turn (busy timeout) instead of
     # failing later, when a read lock cannot be raised to a write lock.
-    with nullcontext() if wait else impatient(cursor.db.connection):
-        cursor.execute("UPDATE concord_log SET actor = %s", [actor.holder])
-        if not cursor.rowcount:  # a flush took the row; the log begins a new epoch
-            cursor.execute(
-                "INSERT INTO concord_log (id, epoch, actor) VALUES (1, %s, %s)",
-                [get_random_string(22), actor.holder],
-            )
+    if wait:
+        _say_who(cursor, actor)
+    else:
+        with impatient(cursor.db.connection):
+            _say_who(cursor, actor)
 
 
-@contextmanager
-def impatient(connection: sqlite3.Connection) -> Iterator[None]:
+def _say_who(cursor: CursorWrapper, actor: Actor) -> None:
+    cursor.execute("UPDATE concord_log SET actor = %s", [actor.holder])
+    if not cursor.rowcount:  # a flush took the row; the log begins a new epoch
+        cursor.execute(
+            "INSERT INTO concord_log (id, epoch, actor) VALUES (1, %s, %s)",
+            [get_random_string(22), actor.holder],
+        )
+
+
+class impatient:
     """Let SQLite wait for nobody.
 
     Raises:
         NotFree: another connection has the database.
     """
-    # On the driver's connection: these are no queries, and their way through Django costs more than they do.
-    cursor = connection.cursor()
-    ((patience,),) = cursor.execute("PRAGMA busy_timeout").fetchall()
-    cursor.execute("PRAGMA busy_timeout = 0").fetchall()
-    try:
-        yield
-    except OperationalError as error:
-        if "is locked" in str(error):
+
+    __slots__ = ("_cursor", "_patience")
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        # On the driver's connection: these are no queries, and their way through Django costs more than they.
+        self._cursor = connection.cursor()
+
+    def __enter__(self) -> None:
+        (self._patience,) = self._cursor.execute("PRAGMA busy_timeout").fetchone()
+        self._cursor.execute("PRAGMA busy_timeout = 0")
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        self._cursor.execute(f"PRAGMA busy_timeout = {self._patience}").close()
+        if isinstance(error, OperationalError) and "is locked" in str(error):
             raise NotFree from error
-        raise
-    finally:
-        cursor.execute(f"PRAGMA busy_timeout = {int(patience)}").fetchall()
 
 
 def _take(entry: Entry, model: type[Model], pk: Any, first: Sequence[Row], *, wait: bool) -> None:
     """Lock the rows, in this order, and read the state of the entry's object as it is then."""
     connection, patience = entry.connection, settings.LOCK_TIMEOUT
-    asked = [s for row in first for s in statements.lock_row(connection, *row, patience)]
+    asked = [s for row in first for s in statements.lock_row(connection, *row, patience)] if first else []
     own = statements.lock_row(connection, model, pk, patience, skip=not wait) if pk is not None else []
     asked += own
     state = _state(entry, announce=True)

@@ -107,8 +107,9 @@ class Versioned(models.Model):
         connection = connections[using]
         try:
             with _transaction(connection):
-                _lock_parents(self, using)
-                self.version = self._version_to_write(using)
+                if self.touches:
+                    _lock_parents(self, using)
+                self.version = self._version_to_write(using, connection)
                 super().save(
                     force_insert=force_insert,
                     force_update=force_update,
@@ -140,8 +141,8 @@ class Versioned(models.Model):
 
     delete.alters_data = True  # type: ignore[attr-defined]
 
-    def _version_to_write(self, using: str) -> Any:
-        entry = rows.entered(type(self), self.pk, using)
+    def _version_to_write(self, using: str, connection: BaseDatabaseWrapper) -> Any:
+        entry = rows.entered(type(self), self.pk, using, connection)
         if entry is None or entry.version is None:
             return NextVersion()
         # The gate holds the row and knows its version: a number spares reading the expression back.
@@ -158,9 +159,12 @@ class Versioned(models.Model):
         return found
 
 
+_OPEN = nullcontext()
+
+
 def _transaction(connection: BaseDatabaseWrapper) -> AbstractContextManager[Any]:
     # Not atomic(savepoint=False) in a transaction: that would end it for a caller who catches the refusal.
-    return nullcontext() if connection.in_atomic_block else transaction.atomic(using=connection.alias)
+    return _OPEN if connection.in_atomic_block else transaction.atomic(using=connection.alias)
 
 
 def parents(obj: models.Model, using: str | None = None) -> list[tuple[type[models.Model], Any]]:
@@ -206,7 +210,7 @@ def _height(model: type[models.Model]) -> int:
 def _lock_parents(obj: Versioned, using: str) -> None:
     # The triggers write the row first and what it touches afterwards; the gate comes from above. Whoever
     # saves past the gate locks in its order, or the two wait for each other.
-    if obj.touches and rows.entered(type(obj), obj.pk, using) is None:
+    if rows.entered(type(obj), obj.pk, using) is None:
         above = parents(obj, using)
         if not obj._state.adding or len(above) > 1:  # nobody can wait for a row that is not there yet
             rows.lock(above, using=using)

@@ -218,9 +218,9 @@ def settle(obj: Any, *, using: str, before: Any = None) -> bool:
     """
     if obj is None or obj.pk is None:
         return False
-    if not isinstance(obj, Versioned) or connections[using].needs_rollback:
+    if not isinstance(obj, Versioned):
         return True
     version = obj.__dict__.get("version")
-    if version is None or version == before or moved_by_others(type(obj)):
-        return obj.read_version(using) is not None
-    return True
+    if version is not None and version != before and not moved_by_others(type(obj)):
+        return True
+    return bool(connections[using].needs_rollback) or obj.read_version(using) is not None

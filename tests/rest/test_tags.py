@@ -366,32 +366,32 @@ def answer(api: APIClient, address: str, tag: str | None = None, **headers: str)
 
 @pytest.mark.parametrize("serializer", FLAT)
 def test_a_serializer_of_columns_only_is_flat(serializer: Any) -> None:
-    shown = tags.flat_fields(View, serializer)
+    shown = tags.flat_shape(View, serializer)
 
     assert shown is not None
-    assert shown[0] == f"{serializer.__module__}.{serializer.__qualname__}"
-    assert "secret" not in shown
+    assert shown.path == f"{serializer.__module__}.{serializer.__qualname__}"
+    assert "secret" not in shown.fields
 
 
 @pytest.mark.parametrize("serializer", NOT_FLAT)
 def test_whatever_else_it_shows_or_overrides_makes_it_not_flat(serializer: Any) -> None:
-    assert tags.flat_fields(View, serializer) is None
+    assert tags.flat_shape(View, serializer) is None
 
 
 @pytest.mark.parametrize("view", [WithRetrieve, WithGetObject, WithGetSerializer, WithFinalize])
 def test_a_view_that_changes_what_is_shown_is_not_flat(view: Any) -> None:
-    assert tags.flat_fields(view, Flat) is None
+    assert tags.flat_shape(view, Flat) is None
 
 
 def test_a_view_without_retrieve_can_be_flat() -> None:
-    assert tags.flat_fields(GenericAPIView, Flat) is not None
+    assert tags.flat_shape(GenericAPIView, Flat) is not None
 
 
 def test_a_class_that_its_path_does_not_lead_to_is_not_flat() -> None:
     class Local(Flat):
         pass
 
-    assert tags.flat_fields(View, Local) is None
+    assert tags.flat_shape(View, Local) is None
 
 
 @pytest.mark.rfc("9110", "13.1.2", "a current If-None-Match answers 304")

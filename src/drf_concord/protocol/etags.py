@@ -103,6 +103,8 @@ def parse_tag_list(header: str, *, name: str = "If-Match") -> TagList:
     text = header.strip(_OWS)
     if text == "*":
         return TagList(any=True)
+    if alone := _TAG.fullmatch(text):
+        return TagList((EntityTag(alone[2], weak=alone[1] is not None),))
     tags: list[EntityTag] = []
     at, separated = 0, True
     while at < len(text):

@@ -74,9 +74,9 @@ def _plain(view: Any) -> bool:
 
 
 def _small(request: Request) -> bool:
-    length = request.META.get("CONTENT_LENGTH") or "0"
-    chunked = "HTTP_TRANSFER_ENCODING" in request.META
-    return not chunked and length.isdecimal() and int(length) <= SMALL
+    meta = request.META
+    length = meta.get("CONTENT_LENGTH") or "0"
+    return "HTTP_TRANSFER_ENCODING" not in meta and length.isdecimal() and int(length) <= SMALL
 
 
 def _key(field: Any, value: Any, connection: Any) -> Any:

@@ -24,7 +24,7 @@ from ..protocol.etags import EntityTag, encode_version
 from ..protocol.preconditions import Current, Preconditions, Verdict, evaluate
 from . import mixins, plain, responses, tags
 from .exceptions import APIConcordError
-from .guards import DENIALS, SAFE, GuardedMixin, in_meta
+from .guards import CONDITIONAL, DENIALS, SAFE, GuardedMixin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -224,7 +224,7 @@ def _conditions(view: Any, request: Request, missing: int | None) -> Preconditio
     Raises:
         MalformedPrecondition: what has quotes cannot be read.
     """
-    found = Preconditions.parse(lambda name: _quoted(name, request.META.get(in_meta(name))))
+    found = Preconditions.parse(lambda name: _quoted(name, request.META.get(CONDITIONAL[name])))
     demanded = request.method in WRITES and getattr(view, "action", None) in OWN and missing == 412
     if demanded and found.if_match is None:
         return replace(found, if_match=writes.NOTHING)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.db import DataError, router
 from django.db.models import Model
 from django.http import Http404, QueryDict
-from rest_framework import status
+from rest_framework import permissions, status
 from rest_framework.exceptions import APIException, UnsupportedMediaType
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import clone_request
@@ -37,12 +37,27 @@ if TYPE_CHECKING:
 else:
     _View = object
 
-__all__ = ["ConditionalMixin", "GuardedMixin", "in_meta"]
+__all__ = ["ConditionalMixin", "GuardedMixin"]
 
 SAFE = {"GET", "HEAD", "OPTIONS", "TRACE"}
 DENIALS = (APIException, PermissionDenied, Http404)  # all that a permission class may raise
 # Looked up in META: Django's request.headers is made of all there is before it tells of one.
-CONDITIONAL = ("HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_IF_MODIFIED_SINCE")
+CONDITIONAL = {
+    "If-Match": "HTTP_IF_MATCH",
+    "If-None-Match": "HTTP_IF_NONE_MATCH",
+    "If-Unmodified-Since": "HTTP_IF_UNMODIFIED_SINCE",
+    "If-Modified-Since": "HTTP_IF_MODIFIED_SINCE",
+}
+# Who may write by these may read as well, and of the object they ask nothing.
+READERS = {
+    permissions.AllowAny,
+    permissions.DjangoModelPermissions,
+    permissions.DjangoModelPermissionsOrAnonReadOnly,
+    permissions.IsAdminUser,
+    permissions.IsAuthenticated,
+    permissions.IsAuthenticatedOrReadOnly,
+}
+PERMISSION_HOOKS = ("check_object_permissions", "check_permissions", "get_permissions")
 MOVES = 3  # how often a lookup may lead to another row while the request waits for the first
 
 
@@ -105,9 +120,8 @@ class ConditionalMixin(_View):
             MalformedPrecondition: a header cannot be read; nothing is written then.
         """
         meta = self.request.META
-        if not any(name in meta for name in CONDITIONAL):
-            return writes.UNCONDITIONAL
-        return Preconditions.parse(lambda name: meta.get(in_meta(name)))
+        found = {header: meta[name] for header, name in CONDITIONAL.items() if name in meta}
+        return Preconditions.parse(found.get) if found else writes.UNCONDITIONAL
 
 
 class GuardedMixin(ConditionalMixin):
@@ -131,7 +145,10 @@ class GuardedMixin(ConditionalMixin):
     def filter_queryset(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Filter; inside the gate on the database that is written to, which a replica may lag behind."""
         queryset = tags.with_version(super().filter_queryset(queryset))
-        return queryset.using(self._alias) if self._alias is not None else queryset
+        # Without routers a queryset stays where it is: not to copy it is worth the question.
+        if self._alias is None or (queryset.db == self._alias and not router.routers):
+            return queryset
+        return queryset.using(self._alias)
 
     def guard(
         self, operation: str, perform: Callable[[Any], Response], *, method: str | None = None
@@ -318,7 +335,9 @@ class GuardedMixin(ConditionalMixin):
                 self._locked = held
 
     def may_read(self, obj: Any) -> bool:
-        """Return whether this caller may GET an object."""
+        """Return whether this caller, who was let in for a write, may GET an object."""
+        if _writers_read(type(self), *self.permission_classes):
+            return True
         try:
             with self.reading():
                 self.check_object_permissions(self.request, obj)
@@ -348,13 +367,14 @@ class GuardedMixin(ConditionalMixin):
             return response
         source = tags.source_of(self, obj)
         variant = tags.flat_variant(self, self.request) if represents else "0"
-        responses.stamp(response, self, self.request, source, variant, Preconditions())
+        responses.stamp(response, self.request, source, variant, writes.UNCONDITIONAL)
         return response
 
 
-def in_meta(header: str) -> str:
-    """Return the name of a header in ``request.META``."""
-    return "HTTP_" + header.upper().replace("-", "_")
+@lru_cache(maxsize=1024)
+def _writers_read(view: Any, *classes: Any) -> bool:
+    """Return whether a view lets everybody read whom it lets write, as far as that can be told beforehand."""
+    return READERS.issuperset(classes) and not any(tags.redefines(view, name) for name in PERMISSION_HOOKS)
 
 
 @cache

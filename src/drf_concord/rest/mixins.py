@@ -122,16 +122,15 @@ class RetrieveModelMixin(GuardedMixin):
         conditions = self.preconditions()
         source = tags.source_of(self, obj)
         variant = tags.flat_variant(self, request)
-        known = variant is not None or callable(tags.declared(self))
-        if known:
-            current = source.current(None if callable(tags.declared(self)) else variant)
+        if variant is not None or source.whole:
+            current = source.current(variant or "")
             verdict = evaluate(request.method or "", conditions, current)
             if verdict is Verdict.NOT_MODIFIED:
                 return responses.not_modified(request, current.tag, source.shown)
             if verdict is Verdict.MISMATCH:
                 raise VersionMismatch(current_etag=str(current.tag))
         response = Response(self.get_serializer(obj).data)
-        responses.stamp(response, self, request, source, variant, conditions)
+        responses.stamp(response, request, source, variant, conditions)
         return response
 
 

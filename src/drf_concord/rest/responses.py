@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from django.http import HttpResponse, JsonResponse
 from django.utils.cache import patch_vary_headers
@@ -50,17 +50,14 @@ def not_modified(request: Request, tag: EntityTag, shown: int | None) -> HttpRes
 
 def stamp(
     response: Response,
-    view: Any,
     request: Request,
     source: tags.Source,
     variant: str | None,
     conditions: Preconditions,
 ) -> None:
     """Give a response its tag: now when the variant is known, else when its body has been rendered."""
-    if callable(tags.declared(view)):
-        set_headers(response, request, source.current(None).tag, source.shown)
-    elif variant is not None:
-        set_headers(response, request, source.current(variant).tag, source.shown)
+    if variant is not None or source.whole:
+        set_headers(response, request, source.tag(variant or ""), source.shown)
     else:
         response.add_post_render_callback(lambda rendered: _settle(rendered, request, source, conditions))
 

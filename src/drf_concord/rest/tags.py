@@ -35,7 +35,7 @@ __all__ = [
     "current_of",
     "declared",
     "digest",
-    "flat_fields",
+    "flat_shape",
     "flat_variant",
     "redefines",
     "source_of",
@@ -65,19 +65,42 @@ PLAIN = (
     getattr(fields, "BigIntegerField", fields.IntegerField),  # not in every DRF
 )  # fmt: skip
 
+# They show a value alike in every language and time zone.
+EVERYWHERE = {
+    fields.BooleanField, fields.CharField, fields.EmailField, fields.FloatField, fields.IntegerField,
+    fields.IPAddressField, fields.RegexField, fields.SlugField, fields.URLField, fields.UUIDField,
+    relations.PrimaryKeyRelatedField, ETagField,
+}  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """Where the write half of an object's tag comes from, for one state of it."""
 
     write: str
-    modified: int | None  # whole seconds, rounded up; None without a version
-    shown: int | None  # the same, None while it lies in the future
+    version: int | None = None  # microseconds since the epoch
+    whole: bool = False  # the tag is the write half alone, whatever shows the object: the project computed it
 
-    def current(self, variant: str | None) -> Current:
+    @property
+    def modified(self) -> int | None:
+        """When the state was made: whole seconds since the epoch, rounded up; None without a version."""
+        return None if self.version is None else -(-self.version // 1_000_000)
+
+    @property
+    def shown(self) -> int | None:
+        """The same for a ``Last-Modified``; None while it lies in the future."""
+        if self.version is None:
+            return None
+        return last_modified(self.version, time.time_ns() // 1000 - CLOCK_TOLERANCE)
+
+    def tag(self, variant: str) -> EntityTag:
+        """Return the tag of a representation."""
+        return EntityTag(self.write if self.whole else f"{self.write}-{variant}")
+
+    def current(self, variant: str) -> Current:
         """Return what preconditions are compared with."""
-        tag = EntityTag(self.write if variant is None else f"{self.write}-{variant}")
-        return Current(tag=tag, write=self.write, variant=variant, modified=self.modified)
+        kept = None if self.whole else variant
+        return Current(tag=self.tag(variant), write=self.write, variant=kept, modified=self.modified)
 
 
 UNASKED = Current(tag=EntityTag("unasked"), write="unasked", variant=None)
@@ -103,11 +126,10 @@ def source_of(view: Any, obj: Model) -> Source:
         if field is None:
             raise TypeError(f'etag_from = "version", but {type(obj)._meta.label} has no version column.')
         version = getattr(obj, field.attname)
-        now = time.time_ns() // 1000 - CLOCK_TOLERANCE
-        return Source(encode_version(version), -(-version // 1_000_000), last_modified(version, now))
+        return Source(encode_version(version), version)
     if kind == "content":
-        return Source(content_digest(view, obj), None, None)
-    return Source(text_of(kind(view, obj)), None, None)
+        return Source(content_digest(view, obj))
+    return Source(text_of(kind(view, obj)), whole=True)
 
 
 def declared(view: Any) -> Any:
@@ -144,8 +166,7 @@ def content_digest(view: Any, obj: Model) -> str:
 
 def current_of(view: Any, obj: Model, variant: str | None = None) -> Current:
     """Return an object's tag for a write, or with the variant of a representation."""
-    source = source_of(view, obj)
-    return source.current(None if callable(declared(view)) else variant or "0")
+    return source_of(view, obj).current(variant or "0")
 
 
 def with_version(queryset: QuerySet[Any]) -> QuerySet[Any]:
@@ -169,27 +190,38 @@ def flat_variant(view: Any, request: Request) -> str | None:
     if type(renderer) is not JSONRenderer:
         return None  # other renderers may show the user, a form, the time
     view_class: Any = type(view)
-    shown = flat_fields(view_class, view.get_serializer_class())
+    shown = flat_shape(view_class, view.get_serializer_class())
     if shown is None:
         return None
-    return _variant(
-        str(request.accepted_media_type),
-        *shown,
-        str(getattr(request, "version", None)),
-        translation.get_language() or "",
-        timezone.get_current_timezone_name(),
-        settings.RELEASE,
-    )
+    place = (translation.get_language(), timezone.get_current_timezone_name()) if shown.differs else ()
+    version = str(getattr(request, "version", None))
+    return _variant(shown, request.accepted_media_type, version, settings.RELEASE, *place)
 
 
 @functools.lru_cache(maxsize=1024)
-def _variant(*parts: str) -> str:
-    return digest(*(part.encode() for part in parts))
+def _variant(shown: Shape, *parts: object) -> str:
+    texts = [shown.path, *shown.fields, *map(str, parts)]
+    return digest(*(text.encode() for text in texts))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shape:
+    """What a flat serializer shows.
+
+    Attributes:
+        path: of its class.
+        fields: the names of its fields.
+        differs: whether it may show a state differently in another language or time zone.
+    """
+
+    path: str
+    fields: tuple[str, ...]
+    differs: bool
 
 
 @functools.lru_cache(maxsize=1024)
-def flat_fields(view: Any, serializer: Any) -> tuple[str, ...] | None:
-    """Return the serializer's path and fields when it is flat, decided from the classes; else None."""
+def flat_shape(view: Any, serializer: Any) -> Shape | None:
+    """Return what a serializer shows when it is flat, decided from the classes; else None."""
     if not issubclass(serializer, serializers.ModelSerializer) or not _reachable(serializer):
         return None
     if any(redefines(view, name) for name in VIEW_HOOKS):
@@ -201,7 +233,8 @@ def flat_fields(view: Any, serializer: Any) -> tuple[str, ...] | None:
     shown = {name: field for name, field in serializer().fields.items() if not field.write_only}
     if not all(_is_column(field, columns) for field in shown.values()):
         return None
-    return (f"{serializer.__module__}.{serializer.__qualname__}", *shown)
+    differs = any(type(field) not in EVERYWHERE for field in shown.values())
+    return Shape(f"{serializer.__module__}.{serializer.__qualname__}", tuple(shown), differs)
 
 
 def _reachable(cls: type[Any]) -> bool:
