@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -12,7 +11,8 @@ from django.db import DatabaseError, IntegrityError, OperationalError, connectio
 from .protocol.errors import Busy, Conflict, VersionMismatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from typing import Any
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -107,16 +107,18 @@ def _classify(error: DatabaseError) -> str | None:
     return None
 
 
-@contextmanager
-def waiting() -> Iterator[None]:
+class waiting:
     """Say ``Busy`` where a statement waited for another writer in vain.
 
     Raises:
         Busy
     """
-    try:
-        yield
-    except OperationalError as error:
-        if _classify(error) == "busy":
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, OperationalError) and _classify(error) == "busy":
             raise Busy(retry_after=RETRY_AFTER) from error
-        raise

@@ -331,7 +331,7 @@ def prune_some(using: str, *, now: int | None = None, wait: bool = False) -> int
     if not unmarked and due is None:
         return 0
     # All of it: with transaction_mode IMMEDIATE it would wait when it begins, without WAL when it ends.
-    impatience = nullcontext() if wait or connection.vendor != "sqlite" else impatient(connection.connection)
+    impatience = nullcontext() if wait or connection.vendor != "sqlite" else impatient(connection)
     with suppress(NotFree), impatience, transaction.atomic(using=using), connection.cursor() as cursor:
         _take_turn(cursor, wait=wait)
         return _prune(cursor, using, now)

@@ -53,7 +53,7 @@ def after_write(using: str) -> None:
     if _tended[using]:
         return
     # drawn, not counted: a process that ends after some hundred writes has its share
-    if using in _behind or random.random() * WRITES < 1:  # noqa: S311
+    if using in _behind or random.randrange(WRITES) == 0:  # noqa: S311
         transaction.on_commit(partial(prune_quietly, using), using=using, robust=True)
 
 

@@ -25,11 +25,9 @@ from .protocol.locks import Lock, Mode, refuses, token_lost
 from .transports import announce_on_commit
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Iterator, Mapping, Sequence
 
     from django.db.backends.base.base import BaseDatabaseWrapper
-    from django.db.backends.utils import CursorWrapper
     from django.db.models import Model
 
 __all__ = [
@@ -214,7 +212,7 @@ def lock(rows: Sequence[Row], *, using: str) -> None:
     connection = connections[using]
     asked = [statement for row in rows for statement in statements.lock_row(connection, *row, None)]
     with connection.cursor() as cursor:
-        statements.send(cursor, asked)
+        statements.send(connection, cursor, asked)
 
 
 def ask(entry: Entry, operation: str) -> None:
@@ -237,7 +235,7 @@ def peek(model: type[Model], pk: Any, *, using: str, actor: Actor) -> Entry:
     name = key(model, pk)
     entry = Entry(using, name, actor.at(name), connections[using], open=False)
     with entry.connection.cursor() as cursor:
-        _note_state(entry, statements.send(cursor, _state(entry, announce=False)))
+        _note_state(entry, statements.send(entry.connection, cursor, _state(entry, announce=False)))
     return entry
 
 
@@ -261,23 +259,23 @@ def claim_open_transactions() -> None:
         if connection.vendor == "sqlite" and connection.in_atomic_block:
             try:
                 with waiting(), connection.cursor() as cursor:
-                    _claim_sqlite(cursor, current_actor())
+                    _claim_sqlite(connection, cursor, current_actor())
             except OperationalError as error:
                 if "no such table" not in str(error):  # a database of others, without our tables
                     raise
 
 
-def _claim_sqlite(cursor: CursorWrapper, actor: Actor, *, wait: bool = True) -> None:
+def _claim_sqlite(connection: BaseDatabaseWrapper, cursor: Any, actor: Actor, *, wait: bool = True) -> None:
     # The first statement of the transaction writes: SQLite then waits for its turn (busy timeout) instead of
     # failing later, when a read lock cannot be raised to a write lock.
     if wait:
         _say_who(cursor, actor)
     else:
-        with impatient(cursor.db.connection):
+        with impatient(connection):
             _say_who(cursor, actor)
 
 
-def _say_who(cursor: CursorWrapper, actor: Actor) -> None:
+def _say_who(cursor: Any, actor: Actor) -> None:
     cursor.execute("UPDATE concord_log SET actor = %s", [actor.holder])
     if not cursor.rowcount:  # a flush took the row; the log begins a new epoch
         cursor.execute(
@@ -293,11 +291,12 @@ class impatient:
         NotFree: another connection has the database.
     """
 
-    __slots__ = ("_cursor", "_patience")
+    __slots__ = ("_cursor", "_errors", "_patience")
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: Any) -> None:
+        self._errors = (OperationalError, connection.Database.OperationalError)
         # On the driver's connection: these are no queries, and their way through Django costs more than they.
-        self._cursor = connection.cursor()
+        self._cursor = connection.connection.cursor()
 
     def __enter__(self) -> None:
         (self._patience,) = self._cursor.execute("PRAGMA busy_timeout").fetchone()
@@ -305,7 +304,7 @@ class impatient:
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         self._cursor.execute(f"PRAGMA busy_timeout = {self._patience}").close()
-        if isinstance(error, OperationalError) and "is locked" in str(error):
+        if isinstance(error, self._errors) and "is locked" in str(error):
             raise NotFree from error
 
 
@@ -316,10 +315,11 @@ def _take(entry: Entry, model: type[Model], pk: Any, first: Sequence[Row], *, wa
     own = statements.lock_row(connection, model, pk, patience, skip=not wait) if pk is not None else []
     asked += own
     state = _state(entry, announce=True)
-    with connection.cursor() as cursor, waiting():
+    with waiting(), connection.wrap_database_errors, connection.cursor() as wrapped:
+        cursor = statements.plain(connection, wrapped)
         if connection.vendor == "sqlite":
-            _claim_sqlite(cursor, entry.actor, wait=wait)
-        found = statements.send(cursor, [*asked, *state])
+            _claim_sqlite(connection, cursor, entry.actor, wait=wait)
+        found = statements.send(connection, cursor, [*asked, *state])
     entry.found = all(found[len(asked) - len(own) : len(asked)])
     if not (wait or entry.found):
         raise NotFree

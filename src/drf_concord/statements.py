@@ -19,10 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from django.db.backends.base.base import BaseDatabaseWrapper
-    from django.db.backends.utils import CursorWrapper
     from django.db.models import Model
 
-__all__ = ["LOCK_COLUMNS", "Statement", "chain", "lock_row", "read_state", "send", "state_of"]
+__all__ = ["LOCK_COLUMNS", "Statement", "chain", "lock_row", "plain", "read_state", "send", "state_of"]
 
 Statement = tuple[str, list[Any]]
 
@@ -31,13 +30,13 @@ LOCK_COLUMNS = (
 )
 
 
-def send(cursor: CursorWrapper, statements: Sequence[Statement]) -> list[Any]:
+def send(connection: BaseDatabaseWrapper, cursor: Any, statements: Sequence[Statement]) -> list[Any]:
     """Run statements one after the other, in one message where the driver can; return a row of each, or None.
 
     Also in one message PostgreSQL gives each statement a snapshot of its own: a later one sees what was
     committed while an earlier one waited.
     """
-    if len(statements) > 1 and _takes_several(cursor.db):
+    if len(statements) > 1 and _takes_several(connection):
         cursor.execute("; ".join(sql for sql, _ in statements), [p for _, given in statements for p in given])
         found = [cursor.fetchone()]
         while cursor.nextset():
@@ -48,6 +47,16 @@ def send(cursor: CursorWrapper, statements: Sequence[Statement]) -> list[Any]:
         cursor.execute(sql, parameters)
         rows.append(cursor.fetchone())
     return rows
+
+
+def plain(connection: BaseDatabaseWrapper, cursor: Any) -> Any:
+    """Return the driver's own cursor for statements of every guarded write, unless somebody is watching.
+
+    What Django wraps round a statement costs more than such a statement does. Who logs queries or has
+    wrappers for them sees these as all others. To be used within ``connection.wrap_database_errors``.
+    """
+    connection.validate_no_broken_transaction()
+    return cursor if connection.queries_logged or connection.execute_wrappers else cursor.cursor
 
 
 def _takes_several(connection: BaseDatabaseWrapper) -> bool:

@@ -70,6 +70,7 @@ EVERYWHERE = {
     fields.BooleanField, fields.CharField, fields.EmailField, fields.FloatField, fields.IntegerField,
     fields.IPAddressField, fields.RegexField, fields.SlugField, fields.URLField, fields.UUIDField,
     relations.PrimaryKeyRelatedField, ETagField,
+    getattr(fields, "BigIntegerField", fields.IntegerField),
 }  # fmt: skip
 
 
