@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import OperationalError, connections, transaction
 from django.utils.crypto import get_random_string
 
-from . import statements
+from . import keyed, statements
 from .attempts import commit_noted, waiting
 from .conf import settings
 from .fields import MYSQL_NOW, POSTGRESQL_NOW
@@ -96,6 +96,7 @@ class Entry:
     now: int = 0
     lock: Lock = UNLOCKED
     found: bool = True
+    instance: Model | None = None  # the object, where it was read in the moment its row was locked
     open: bool = True
     cleared: set[str] = field(default_factory=set)  # operations that the lock was asked for, and allowed
     restoring: bool = False  # what an operators' lock changed is put back, whatever the project's rules say
@@ -165,6 +166,7 @@ def enter(
     actor: Actor | None = None,
     first: Sequence[Row] = (),
     wait: bool = True,
+    read: bool = False,
 ) -> Iterator[Entry]:
     """Open a transaction, lock a row and read the time and the object's lock.
 
@@ -175,6 +177,7 @@ def enter(
         actor: who writes; the current actor when None.
         first: other rows to lock before this one and in this order, such as parents that the write touches.
         wait: whether to wait for the row, or to be told at once that it is not free.
+        read: whether to read the object with it, where it is not waited for.
 
     Raises:
         Busy: another writer has a row for longer than ``LOCK_TIMEOUT``.
@@ -189,7 +192,7 @@ def enter(
     with transaction.atomic(using=using):
         if outermost:
             announce_on_commit(using, connection, before=commit_noted(connection))
-        _take(entry, model, pk, first, wait=wait)
+        _take(entry, model, pk, first, wait=wait, read=read)
         token, acted = _entries.set((*outer, entry)), _actor.set(actor.inside(name))
         try:
             yield entry
@@ -308,21 +311,26 @@ class impatient:
             raise NotFree from error
 
 
-def _take(entry: Entry, model: type[Model], pk: Any, first: Sequence[Row], *, wait: bool) -> None:
+def _take(entry: Entry, model: type[Model], pk: Any, first: Sequence[Row], *, wait: bool, read: bool) -> None:
     """Lock the rows, in this order, and read the state of the entry's object as it is then."""
     connection, patience = entry.connection, settings.LOCK_TIMEOUT
     asked = [s for row in first for s in statements.lock_row(connection, *row, patience)] if first else []
-    own = statements.lock_row(connection, model, pk, patience, skip=not wait) if pk is not None else []
+    whole = keyed.select(connection, model, pk) if read and not wait else None
+    if whole is not None:
+        own = [whole.free(connection, pk)]
+    else:
+        own = statements.lock_row(connection, model, pk, patience, skip=not wait) if pk is not None else []
     asked += own
     state = _state(entry, announce=True)
-    with waiting(), connection.wrap_database_errors, connection.cursor() as wrapped:
-        cursor = statements.plain(connection, wrapped)
+    with waiting(), connection.wrap_database_errors, statements.plain_cursor(connection) as cursor:
         if connection.vendor == "sqlite":
             _claim_sqlite(connection, cursor, entry.actor, wait=wait)
         found = statements.send(connection, cursor, [*asked, *state])
     entry.found = all(found[len(asked) - len(own) : len(asked)])
     if not (wait or entry.found):
         raise NotFree
+    if whole is not None:
+        entry.instance = whole.instance(found[len(asked) - 1])
     _note_state(entry, found[len(asked) :])
 
 

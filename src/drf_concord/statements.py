@@ -16,12 +16,15 @@ from django.db import connections
 from .fields import MYSQL_NOW, POSTGRESQL_NOW
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
+    from typing import Self
 
     from django.db.backends.base.base import BaseDatabaseWrapper
     from django.db.models import Model
 
-__all__ = ["LOCK_COLUMNS", "Statement", "chain", "lock_row", "plain", "read_state", "send", "state_of"]
+__all__ = ["LOCK_COLUMNS", "Statement", "chain", "lock_row", "plain_cursor", "read_state", "send", "state_of"]
 
 Statement = tuple[str, list[Any]]
 
@@ -49,14 +52,49 @@ def send(connection: BaseDatabaseWrapper, cursor: Any, statements: Sequence[Stat
     return rows
 
 
-def plain(connection: BaseDatabaseWrapper, cursor: Any) -> Any:
-    """Return the driver's own cursor for statements of every guarded write, unless somebody is watching.
+def plain_cursor(connection: BaseDatabaseWrapper) -> AbstractContextManager[Any]:
+    """Return a cursor for the statements of every guarded write: the driver's own, unless somebody watches.
 
     What Django wraps round a statement costs more than such a statement does. Who logs queries or has
-    wrappers for them sees these as all others. To be used within ``connection.wrap_database_errors``.
+    wrappers for them sees these as all others. To be used in a transaction, within
+    ``connection.wrap_database_errors``.
     """
     connection.validate_no_broken_transaction()
-    return cursor if connection.queries_logged or connection.execute_wrappers else cursor.cursor
+    if connection.queries_logged or connection.execute_wrappers:
+        return connection.cursor()
+    if connection.vendor == "sqlite":
+        return _Sqlite(connection.connection.cursor())
+    cursor = connection.cursor()
+    return cursor.cursor if connection.vendor == "postgresql" else cursor
+
+
+class _Sqlite:
+    """A cursor of SQLite's driver, whose placeholders are question marks."""
+
+    __slots__ = ("_cursor", "fetchone")
+
+    def __init__(self, cursor: sqlite3.Cursor) -> None:
+        self._cursor, self.fetchone = cursor, cursor.fetchone
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._cursor.close()
+
+    @property
+    def rowcount(self) -> int:
+        """How many rows were written."""
+        return self._cursor.rowcount
+
+    def execute(self, sql: str, parameters: Sequence[Any]) -> None:
+        """Run a statement that is written for Django."""
+        self._cursor.execute(_question_marks(sql), parameters)
+
+
+@functools.lru_cache(maxsize=128)
+def _question_marks(sql: str) -> str:
+    return sql.replace("%s", "?")
 
 
 def _takes_several(connection: BaseDatabaseWrapper) -> bool:

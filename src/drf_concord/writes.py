@@ -106,6 +106,7 @@ def write(
     first: Sequence[tuple[type[Model], Any]] = (),
     wait: bool = True,
     locked: Callable[[T], bool] = own_rule,
+    admit: Callable[[Any], T] | None = None,
 ) -> R:
     """Do one write to one object, guarded: the only check that counts is made on the locked row.
 
@@ -121,6 +122,8 @@ def write(
         first: rows to lock before this one, such as the parents it touches.
         wait: whether to wait for the row where another writer has it.
         locked: says whether the project holds the object locked; asked for updates and deletes.
+        admit: asks the permission for an object that was read with its row, in the place of ``fetch``; None
+            where only ``fetch`` knows how to read it. Without ``wait`` only.
 
     Raises:
         rows.NotFree: without ``wait``, before anything was asked or done.
@@ -129,9 +132,12 @@ def write(
     """
 
     def attempt() -> R:
-        with rows.enter(model, pk, using=using, actor=intent.actor, first=first, wait=wait) as entry:
+        read = admit is not None
+        with rows.enter(
+            model, pk, using=using, actor=intent.actor, first=first, wait=wait, read=read
+        ) as entry:
             verify_once(using)
-            obj = fetch()
+            obj = fetch() if admit is None or entry.instance is None else admit(entry.instance)
             try:
                 obj, is_locked = _asked(intent, obj, fetch, locked, using, first)
                 check(intent, entry, current(obj, entry.now), is_locked)

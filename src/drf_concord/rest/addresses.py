@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import functools
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from weakref import WeakKeyDictionary
 
 from django.core.exceptions import ValidationError
-from django.db import connections, router
+from django.db import DEFAULT_DB_ALIAS, connections, router
 from django.db.models import IntegerField, Model
 
-from .. import asking
+from .. import asking, keyed
 from ..models import Versioned
 from . import tags
 
 if TYPE_CHECKING:
+    from django.db.models import QuerySet
     from rest_framework.request import Request
 
-__all__ = ["Address", "address_of"]
+__all__ = ["Address", "address_of", "finds_by_key"]
 
 SMALL = 64 * 1024
 """Bytes of a body that is read before it is known whether the caller may see the object at all."""
@@ -56,6 +58,31 @@ def address_of(view: Any) -> Address | None:
         return None
     pk = _key(meta.pk, view.kwargs.get(view.lookup_url_kwarg or view.lookup_field), connection)
     return None if pk is None else Address(model, pk, using)
+
+
+def finds_by_key(view: Any, using: str) -> bool:
+    """Return whether a view's ``get_object()`` is known to find every row, as it is, by its key alone."""
+    queryset = view.queryset
+    if queryset is None or view.filter_backends or router.routers or using != DEFAULT_DB_ALIAS:
+        return False
+    view_class = cast("Any", type(view))
+    return _finds_all(view_class) and _is_everything(queryset)
+
+
+@functools.cache
+def _finds_all(view: Any) -> bool:
+    return not any(tags.redefines(view, name) for name in ("get_object", "get_queryset", "filter_queryset"))
+
+
+# A view's queryset is one object as long as its class is; those that live shorter leave the cache with it.
+_everything: WeakKeyDictionary[QuerySet[Any], bool] = WeakKeyDictionary()
+
+
+def _is_everything(queryset: QuerySet[Any]) -> bool:
+    known = _everything.get(queryset)
+    if known is None:
+        known = _everything[queryset] = keyed.is_everything(queryset)
+    return known
 
 
 def _touches(model: type[Model]) -> bool:

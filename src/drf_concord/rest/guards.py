@@ -21,7 +21,7 @@ from ..lockable import rule_of
 from ..protocol.errors import Busy, ConcordError, MalformedPrecondition
 from ..protocol.preconditions import Current, Preconditions, Verdict, evaluate
 from . import conflicts, merge, plain, responses, tags
-from .addresses import Address, address_of
+from .addresses import Address, address_of, finds_by_key
 from .exceptions import PROBLEM, APIConcordError
 
 if TYPE_CHECKING:
@@ -198,6 +198,12 @@ class GuardedMixin(ConditionalMixin):
             raise _Moved
         return found
 
+    def _admit(self, found: Any) -> Any:
+        """Ask the permission for an object that was read with its row."""
+        self._locked = None
+        self.check_object_permissions(self.request, found)
+        return found
+
     def _guard(self, operation: str, perform: Callable[[Any], Response], method: str) -> Response:
         address = address_of(self)
         unreadable = self._read_body() if address is not None else None
@@ -271,6 +277,7 @@ class GuardedMixin(ConditionalMixin):
                 first=writes.parents(seen) if seen is not None else (),
                 wait=seen is not None,
                 locked=rule_of(self),
+                admit=self._admit if seen is None and finds_by_key(self, using) else None,
             )
         finally:
             self._alias, self._locked = before
