@@ -7,17 +7,19 @@ import uuid
 from typing import Any
 
 import pytest
-from django.db import connection
-from django.test import RequestFactory
+from django.db import connection, transaction
+from django.test import RequestFactory, override_settings
 from django.test.utils import CaptureQueriesContext
 from django.urls import include, path
 from rest_framework import serializers
+from rest_framework.filters import BaseFilterBackend
+from rest_framework.permissions import BasePermission
 from rest_framework.routers import SimpleRouter
 from rest_framework.test import APIClient
 
 from drf_concord import rows
 from drf_concord.rest import addresses, viewsets
-from drf_concord.rest.addresses import Address, address_of
+from drf_concord.rest.addresses import Address, address_of, finds_by_key
 from tests.app.models import Item, Note, Slugged
 from tests.concurrency.threads import PATIENCE, Call, others_wait, swift_flush
 from tests.kinds.models import Clause, Contract, Keyed
@@ -80,8 +82,44 @@ class KeyedView(viewsets.ModelViewSet):
     queryset = Keyed.objects.all()
 
 
+class OnlyMine(BaseFilterBackend):
+    def filter_queryset(self, request: Any, queryset: Any, view: Any) -> Any:
+        return queryset.exclude(text="hidden")
+
+
+class BackendView(NoteView):
+    filter_backends = (OnlyMine,)
+
+
+class OwnFilterView(NoteView):
+    def filter_queryset(self, queryset: Any) -> Any:
+        return super().filter_queryset(queryset).exclude(text="hidden")
+
+
+class NarrowView(NoteView):
+    queryset = Note.objects.exclude(text="hidden")
+
+
+class NotHidden(BasePermission):
+    def has_object_permission(self, request: Any, view: Any, obj: Any) -> bool:
+        return obj.text != "hidden"
+
+
+class PermittedView(NoteView):
+    permission_classes = (NotHidden,)
+
+
 router = SimpleRouter()
-for name, view in {"note": NoteView, "visible": VisibleView, "crossed": CrossedView}.items():
+VIEWS = {
+    "note": NoteView,
+    "visible": VisibleView,
+    "crossed": CrossedView,
+    "backend": BackendView,
+    "own-filter": OwnFilterView,
+    "narrow": NarrowView,
+    "permitted": PermittedView,
+}
+for name, view in VIEWS.items():
     router.register(name, view, basename=name)
 urlpatterns = [path("", include(router.urls))]
 
@@ -164,6 +202,76 @@ def test_a_wrong_guess_is_seen_and_writes_the_right_row(api: APIClient) -> None:
 
 def test_a_key_that_nobody_has_is_404(api: APIClient) -> None:
     assert patch(api, "/note/1/").status_code == 404
+
+
+# ------------------------------------------------------------------------ read as it is being locked
+
+
+class Elsewhere:
+    """Routes nothing; but a project that has a router may route by whatever it likes."""
+
+
+@pytest.mark.parametrize(
+    ("view", "alone"),
+    [
+        (NoteView, True),
+        (PermittedView, True),
+        (VisibleView, False),
+        (BackendView, False),
+        (OwnFilterView, False),
+        (NarrowView, False),
+        (OwnWayView, False),
+    ],
+)
+def test_what_a_key_alone_finds(view: Any, alone: bool) -> None:
+    assert finds_by_key(view(), "default") is alone
+    assert not finds_by_key(view(), "other")
+    with override_settings(DATABASE_ROUTERS=[Elsewhere()]):
+        assert not finds_by_key(view(), "default")
+
+
+def test_a_queryset_of_one_request_counts_like_that_of_the_class() -> None:
+    view = NoteView()
+    view.queryset = Note.objects.exclude(text="hidden")
+    assert not finds_by_key(view, "default")
+    assert finds_by_key(NoteView(), "default")
+
+
+@pytest.mark.parametrize("name", ["backend", "own-filter", "narrow", "visible", "permitted"])
+def test_what_is_not_shown_is_not_written(api: APIClient, name: str) -> None:
+    shown, hidden = Note.objects.create(text="one"), Note.objects.create(text="hidden")
+    refused = 403 if name == "permitted" else 404
+    answers = [patch(api, f"/{name}/{note.pk}/").status_code for note in (shown, hidden)]
+    assert answers == [200, refused]
+    hidden.refresh_from_db()
+    assert hidden.text == "hidden"
+
+
+def test_whoever_watches_the_queries_sees_them_all(api: APIClient) -> None:
+    """Those of every write go past Django's wrappers, but not past somebody's who looks on."""
+    note = Note.objects.create(text="one")
+    seen: list[str] = []
+
+    def look(execute: Any, sql: str, *args: Any) -> Any:
+        seen.append(sql)
+        return execute(sql, *args)
+
+    assert patch(api, f"/note/{note.pk}/").status_code == 200
+    with connection.execute_wrapper(look):
+        assert patch(api, f"/note/{note.pk}/").status_code == 200
+    for words in ("concord_lock", '"app_note"."text"', 'UPDATE "app_note"'):
+        assert sum(words in sql for sql in seen) >= 1, words
+
+
+def test_a_broken_transaction_is_said_to_be_one() -> None:
+    note = Note.objects.create(text="one")
+    with transaction.atomic():
+        transaction.set_rollback(True)
+        with (
+            pytest.raises(transaction.TransactionManagementError),
+            rows.enter(Note, note.pk, using="default", wait=False, read=True),
+        ):
+            raise AssertionError
 
 
 # -------------------------------------------------------------------------- somebody else has the row
