@@ -18,6 +18,7 @@ __all__ = ["run"]
 
 TOPIC = "guarded PATCH, with the middleware of a new project"
 BARE = "guarded PATCH, the view alone"
+OWN = "guarded PATCH, views with their own get_queryset()"
 BARS = {"sqlite": Bar(1.25), "postgresql": Bar(1.50)}
 AGAINST_ATOMIC = Bar(1.30)
 
@@ -29,6 +30,11 @@ WAYS = {
     "drf-concord": ("guarded", False),
     "drf-concord, If-Match": ("guarded", True),
 }
+# the same with a get_queryset() of the project's, against a plain view that has one too
+NARROW = {
+    "plain DRF": ("plain-narrow", False),
+    "drf-concord, If-Match": ("guarded-narrow", True),
+}
 ROWS = 100
 CONTENDED = ROWS  # this row is nobody's but the contended run's
 
@@ -36,7 +42,7 @@ CONTENDED = ROWS  # this row is nobody's but the contended run's
 def run(database: Database, seconds: float) -> list[Row]:
     """Return the cost of each way as a ratio to plain DRF, with its lost writes."""
     contended = contend(WAYS.values(), pk=CONTENDED, seconds=seconds / 25)
-    rounds = _measure(PROJECT, seconds * 0.5)
+    rounds = _measure(WAYS, PROJECT, seconds * 0.45)
     ours = "drf-concord, If-Match"
     rows = [
         row(
@@ -52,18 +58,20 @@ def run(database: Database, seconds: float) -> list[Row]:
     against = rounds.ratios(ours, "plain DRF in atomic()")
     rows.append(row(TOPIC, f"{ours}, against atomic()", against, bar=AGAINST_ATOMIC))
     # What every view pays alike brings the ratios closer to one: here is what they are without it.
-    bare = _measure((), seconds * 0.3)
+    bare = _measure(WAYS, (), seconds * 0.2)
     rows += [
         row(BARE, name, bare.ratios(name, "plain DRF"), note=bare.milliseconds(name))
         for name, (view, _) in WAYS.items()
         if view == "guarded"
     ]
+    narrow = _measure(NARROW, PROJECT, seconds * 0.15)
+    rows.append(row(OWN, ours, narrow.ratios(ours, "plain DRF"), note=narrow.milliseconds(ours)))
     return rows
 
 
-def _measure(middleware: tuple[str, ...], seconds: float) -> Rounds:
-    starts = {name: 1 + 15 * number for number, name in enumerate(WAYS)}
-    ways = {name: _patch(view, starts[name], middleware, tag=tag) for name, (view, tag) in WAYS.items()}
+def _measure(views: dict[str, tuple[str, bool]], middleware: tuple[str, ...], seconds: float) -> Rounds:
+    starts = {name: 1 + 15 * number for number, name in enumerate(views)}
+    ways = {name: _patch(view, starts[name], middleware, tag=tag) for name, (view, tag) in views.items()}
     return interleave(ways, seconds=seconds, per_round=20)
 
 

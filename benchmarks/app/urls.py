@@ -19,6 +19,8 @@ WAYS = {
     "atomic": views.AtomicViewSet,
     "extensions": views.ExtensionsViewSet,
     "guarded": views.GuardedViewSet,
+    "plain-narrow": views.PlainNarrowViewSet,
+    "guarded-narrow": views.NarrowViewSet,
 }
 LISTS: dict[str, Any] = {name: view.as_view({"get": "list", "post": "create"}) for name, view in WAYS.items()}
 DETAILS: dict[str, Any] = {

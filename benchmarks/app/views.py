@@ -1,4 +1,4 @@
-"""The same view five times: plain, in a transaction, with the peer's check, and with ours."""
+"""The same view several times: plain, in a transaction, with the peer's check, and with ours."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ from drf_concord.rest import viewsets
 
 from .models import Guarded, Plain
 
-__all__ = ["AtomicViewSet", "ExtensionsViewSet", "GuardedViewSet", "PlainViewSet"]
+__all__ = [
+    "AtomicViewSet",
+    "ExtensionsViewSet",
+    "GuardedViewSet",
+    "NarrowViewSet",
+    "PlainNarrowViewSet",
+    "PlainViewSet",
+]
 
 FIELDS = ["id", "text", "count", "done", "notes", "folder"]
 
@@ -70,3 +77,19 @@ class GuardedViewSet(Defaults, viewsets.ModelViewSet):
 
     queryset = Guarded.objects.order_by("pk")
     serializer_class = GuardedSerializer
+
+
+class NarrowViewSet(GuardedViewSet):
+    """Ours, where the project says with each request which rows it shows."""
+
+    def get_queryset(self) -> Any:
+        """Return the rows in a folder, which all are."""
+        return super().get_queryset().filter(folder__gt=0)
+
+
+class PlainNarrowViewSet(PlainViewSet):
+    """REST framework's, where the project says with each request which rows it shows."""
+
+    def get_queryset(self) -> Any:
+        """Return the rows in a folder, which all are."""
+        return super().get_queryset().filter(folder__gt=0)

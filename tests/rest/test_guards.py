@@ -18,11 +18,17 @@ from rest_framework import serializers
 from rest_framework.decorators import action
 from rest_framework.exceptions import APIException, NotAuthenticated
 from rest_framework.parsers import JSONParser
-from rest_framework.permissions import BasePermission
+from rest_framework.permissions import (
+    AllowAny,
+    BasePermission,
+    IsAdminUser,
+    IsAuthenticated,
+    IsAuthenticatedOrReadOnly,
+)
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.routers import SimpleRouter
-from rest_framework.test import APIClient, APIRequestFactory
+from rest_framework.test import APIClient, APIRequestFactory, force_authenticate
 
 from drf_concord import rows
 from drf_concord.protocol.errors import ConcordError
@@ -541,6 +547,42 @@ def test_a_permission_may_deny_in_its_own_way(api: APIClient, item: Item, denial
     response = view(APIRequestFactory().patch("/", {"text": "two"}, format="json"), pk=item.pk)
     assert response.status_code == 200
     assert "ETag" not in response
+
+
+class ByAction(ItemView):
+    def get_permissions(self) -> Any:
+        return [AllowAny() if self.action == "partial_update" else IsAdminUser()]
+
+
+class ByMethod(ItemView):
+    def check_permissions(self, request: Any) -> None:
+        if request.method == "GET":
+            self.permission_denied(request)
+
+
+class ByMethodAndObject(ItemView):
+    def check_object_permissions(self, request: Any, obj: Any) -> None:
+        if request.method == "GET":
+            self.permission_denied(request)
+
+
+@pytest.mark.parametrize("view", [ByAction, ByMethod, ByMethodAndObject])
+def test_a_view_that_lets_write_whom_it_does_not_let_read(item: Item, view: Any) -> None:
+    patch = view.as_view({"patch": "partial_update"}, permission_classes=[AllowAny])
+    response = patch(APIRequestFactory().patch("/", {"text": "two"}, format="json"), pk=item.pk)
+    assert response.status_code == 200
+    assert "ETag" not in response
+
+
+@pytest.mark.parametrize("classes", [[AllowAny], [IsAuthenticatedOrReadOnly, IsAuthenticated]])
+def test_nobody_is_asked_where_all_who_write_may_read(
+    item: Item, monkeypatch: pytest.MonkeyPatch, django_user_model: Any, classes: Any
+) -> None:
+    monkeypatch.setattr(guards, "clone_request", None)
+    patch: Any = ItemView.as_view({"patch": "partial_update"}, permission_classes=classes)
+    request = APIRequestFactory().patch("/", {"text": "two"}, format="json")
+    force_authenticate(request, django_user_model.objects.create(username="ada"))
+    assert "ETag" in patch(request, pk=item.pk)
 
 
 def test_text_keys(api: APIClient) -> None:
