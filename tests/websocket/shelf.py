@@ -6,6 +6,7 @@ from typing import Any
 
 from channels.auth import AuthMiddlewareStack
 from channels.routing import URLRouter
+from django.db import OperationalError
 from django.urls import path
 from rest_framework.permissions import BasePermission
 
@@ -54,6 +55,8 @@ class Shelf(AsyncAPIConsumer):
         Shelf.read += 1
         if instance.text == "no message":
             raise RuntimeError
+        if instance.text == "no database":
+            raise OperationalError
         return {"pk": instance.pk, "folder": instance.folder_id, "text": instance.text}
 
     @item_news.groups_for_signal

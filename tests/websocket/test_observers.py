@@ -211,6 +211,17 @@ class Observers(ShelfCase):
         assert [frame["body"]["text"] for frame in await self.all_from()] == ["b"]
 
     @async_test
+    async def test_where_the_database_fails_who_follows_is_told_to_read_again(self) -> None:
+        folder = self.folders[0].pk
+        await self.follow(folder=folder)
+        await database(models.Item.objects.create)(text="no database", folder_id=folder)
+        (ended,) = await self.all_from()
+        assert (ended["response_status"], ended["request_id"]) == (410, 1)
+        await self.follow(folder=folder, request_id=2)
+        await database(models.Item.objects.create)(text="b", folder_id=folder)
+        assert [frame["body"]["text"] for frame in await self.all_from()] == ["b"]
+
+    @async_test
     async def test_what_is_created_anew_is_not_what_is_gone(self) -> None:
         item = await database(models.Item.objects.create)(text="a")
         pk = item.pk

@@ -83,7 +83,7 @@ class Watcher(Protocol):
     """Somebody who observes a model."""
 
     def prepare(self, moments: Sequence[Moment]) -> Any:
-        """Make of some moments what is to be delivered; runs in a thread."""
+        """Make of some moments what is to be delivered; runs in a thread. Who raises has missed them."""
 
     def deliver(self, prepared: Any, tick: int) -> None:
         """Deliver what was prepared, without waiting.
@@ -155,7 +155,10 @@ class Feed:
                         watcher.missed()
                     continue
                 for watcher, found in prepared:
-                    watcher.deliver(found, tick)
+                    if found is None:
+                        watcher.missed()
+                    else:
+                        watcher.deliver(found, tick)
         finally:
             self._task = None
 
@@ -166,7 +169,8 @@ class Feed:
             try:
                 prepared.append((watcher, watcher.prepare(moments)))
             except Exception:
-                logger.exception("An observer of %s failed.", self.model.__name__)
+                logger.exception("An observer of %s failed, and is told so.", self.model.__name__)
+                prepared.append((watcher, None))
         return prepared
 
     def _moments(self, changes: list[Change]) -> Iterable[Moment]:

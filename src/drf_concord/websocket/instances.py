@@ -126,7 +126,7 @@ class ObserverModelInstanceMixin(GenericAsyncAPIConsumer):
             return self.get_serializer(self.get_object(**kwargs), action_kwargs=kwargs).data
         alike = all(getattr(cls, name) is getattr(GenericAsyncAPIConsumer, name) for name in HOOKS)
         if alike and not self.filter_backends:
-            key = (cls, id(self.queryset))  # as_asgi() may have been given another
+            key = (cls, self.queryset)  # as_asgi() may have been given another
             row = moment.once.result(key, partial(self._row, moment.pk, kwargs))
         else:
             row = self._row(moment.pk, kwargs)

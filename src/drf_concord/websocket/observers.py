@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured, ObjectDoesNotExist
+from django.db import DatabaseError
 
 from ..live.feeds import Feed, Moment, feed_of
 from ..live.hub import hub_of_loop
@@ -154,11 +155,17 @@ class ModelTable(Table):
         self.feed.watchers.pop(self, None)
 
     def prepare(self, moments: Sequence[Moment]) -> list[Notice]:
-        """Make notices of changes; one that cannot be told stops no other."""
+        """Make notices of changes; one that cannot be told stops no other.
+
+        Raises:
+            DatabaseError: nobody can say what is missing then.
+        """
         found: list[Notice] = []
         for moment in moments:
             try:
                 found += self.observer.notices(moment, self)
+            except DatabaseError:
+                raise
             except Exception:
                 logger.exception(
                     "The groups or the message of %s failed for %s %s.",
