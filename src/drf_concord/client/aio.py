@@ -174,6 +174,18 @@ class AsyncResource:
         """End somebody else's lock, now or after `period` seconds."""
         return await self._client.run(self.operations.break_lock(pk, reason=reason, period=period))
 
+    async def operators_lock(self, pk: Pk | Item) -> None:
+        """Lock an object for maintenance, until `operators_unlock()`; of a server's `StatesLockMixin`.
+
+        Raises:
+            LockedError: it is locked already.
+        """
+        await self._client.run(self.operations.operators_change(pk, "lock"))
+
+    async def operators_unlock(self, pk: Pk | Item) -> None:
+        """End the maintenance of an object, whoever began it."""
+        await self._client.run(self.operations.operators_change(pk, "unlock"))
+
 
 class AsyncLock(Hold):
     """A lock in an `async with` statement; what is written through it carries its token.

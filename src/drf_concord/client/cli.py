@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
 
 import msgspec
 
+from ..protocol.errors import Conflict, NotLocked
 from .display import clean, conflict, describe_lock, dump, error_body, lines_of
 from .errors import (
     ClientError,
@@ -57,6 +58,7 @@ _EXITS: dict[type[ClientError], Exit] = {
     LockedError: Exit.LOCKED,
     ConnectionFailed: Exit.NO_CONNECTION,
 }
+_EXITS_BY_CODE = {NotLocked.code: Exit.CONFLICT, Conflict.code: Exit.CONFLICT}
 
 
 class Usage(Exception):
@@ -71,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run(options)
     except ClientError as error:
         _complain(error, options.json)
-        return _EXITS.get(type(error), Exit.ERROR)
+        return _EXITS_BY_CODE.get(error.code) or _EXITS.get(type(error), Exit.ERROR)
     except (Usage, ValueError) as error:
         print(f"{error}", file=sys.stderr)
         return Exit.USAGE
@@ -153,11 +155,35 @@ def _data(options: argparse.Namespace) -> Mapping[str, Any]:
     return data
 
 
+def _of_operators(options: argparse.Namespace, client: Client, said: Mapping[str, Any]) -> bool:
+    """Tell which lock is meant: what only the other lock has decides, else what the server offers there.
+
+    Whoever types `lock` and the address of a machine means its maintenance, not a hold of 30 seconds.
+    """
+    others = [option for option, value in said.items() if value]
+    if options.operators and others:
+        raise Usage(f"The operators' lock has no {' and no '.join(others)}.")
+    if options.operators is not None or others:
+        return bool(options.operators)
+    objects, pk = _object(client, options.url)
+    return client.run(objects.operations.operators_offered(pk))
+
+
 def _lock(options: argparse.Namespace) -> Exit:
     ttl = options.ttl if options.ttl is not None else None if options.freeze else 30.0
     mode = "freeze" if options.freeze else "hold"
+    said = {
+        "--ttl": options.ttl is not None,
+        "--reason": options.reason,
+        "--freeze": options.freeze,
+        "--keep": options.keep,
+    }
     with _client(options, options.url) as client:
         objects, pk = _object(client, options.url)
+        if _of_operators(options, client, said):
+            objects.operators_lock(pk)
+            print(dump({"state": "frozen"}) if options.json else "locked for operators, until unlock")
+            return Exit.OK
         lock = objects.lock(pk, ttl=ttl, reason=options.reason, mode=mode)
         if options.keep:
             # a program that is told to stop gives the lock back too
@@ -185,7 +211,11 @@ def _lock(options: argparse.Namespace) -> Exit:
 def _unlock(options: argparse.Namespace) -> Exit:
     with _client(options, options.url) as client:
         objects, pk = _object(client, options.url)
-        if getattr(options, "break"):
+        broken = getattr(options, "break")
+        said = {"--break": broken, "--lock-token": options.lock_token, "--reason": options.reason}
+        if _of_operators(options, client, said):
+            objects.operators_unlock(pk)
+        elif broken:
             objects.break_lock(pk, reason=options.reason or None)
         else:
             objects.unlock(pk, options.lock_token)
@@ -313,6 +343,12 @@ def _parser() -> argparse.ArgumentParser:
     unlock.add_argument("--break", action="store_true", help="end somebody else's")
     unlock.add_argument("--lock-token", metavar="TOKEN", help="only the lock with this token")
     unlock.add_argument("--reason", default="", help="for a lock that is broken")
+    for each in (lock, unlock):
+        each.add_argument(
+            "--operators",
+            action=argparse.BooleanOptionalAction,
+            help="the operators' lock (states/lock); when not said: where the server offers that one",
+        )
     locks = command("locks", _locks, "List live locks; the address is that of the API.")
     locks.add_argument("--all", action="store_true", help="everybody's")
     locks.add_argument("--model", help="of one model, for example todolist.Task")

@@ -11,6 +11,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 
 from ..protocol.errors import MalformedPrecondition
 from ..protocol.etags import parse_tag
+from . import operators
 from .errors import ClientError, NotFoundError
 from .requests import Answer, Operation, Request, child, exchange, repeated
 from .values import Item, Pk
@@ -215,6 +216,14 @@ class Operations:
         data = {name: value for name, value in said.items() if value is not None}
         url = child(self._lock(pk), "break", slash=self.slash)
         return _mapping((yield from exchange(Request("POST", url, data=data))))
+
+    def operators_change(self, pk: Pk | Item, member: str) -> Operation[None]:
+        """Lock or unlock an object for maintenance; `member` says which."""
+        yield from operators.change(self.address(pk), member, slash=self.slash)
+
+    def operators_offered(self, pk: Pk | Item) -> Operation[bool]:
+        """Tell whether the server offers the operators' lock for an object."""
+        return (yield from operators.offered(self.address(pk), slash=self.slash))
 
     def _lock(self, pk: Pk | Item) -> str:
         return child(self.address(pk), "lock", slash=self.slash)

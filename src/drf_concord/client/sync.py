@@ -197,6 +197,18 @@ class Resource:
         """End somebody else's lock, now or after `period` seconds."""
         return self._client.run(self.operations.break_lock(pk, reason=reason, period=period))
 
+    def operators_lock(self, pk: Pk | Item) -> None:
+        """Lock an object for maintenance, until `operators_unlock()`; of a server's `StatesLockMixin`.
+
+        Raises:
+            LockedError: it is locked already.
+        """
+        self._client.run(self.operations.operators_change(pk, "lock"))
+
+    def operators_unlock(self, pk: Pk | Item) -> None:
+        """End the maintenance of an object, whoever began it."""
+        self._client.run(self.operations.operators_change(pk, "unlock"))
+
 
 class Lock(Hold):
     """A lock in a `with` statement; what is written through it carries its token.
