@@ -16,6 +16,7 @@ from django.urls import path
 from drf_concord import locks, rows
 from drf_concord.admin import GuardedAdminMixin, LockableAdminMixin
 from drf_concord.locks import LockableMixin
+from tests.admin.pages import fill
 from tests.kinds.models import Branch, Contract, Leaf, Locked, Machine, Paragraph, Post, Report, Root
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
@@ -311,10 +312,10 @@ def test_an_inline_is_guarded(boss: Client, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_rule_of_a_page_is_not_asked_of_inlines(boss: Client) -> None:
     branch = Branch.objects.create(root=Root.objects.create())
-    leaf = Leaf.objects.create(name="old", branch=branch)
-    data = {"name": "x", "root": branch.root_id, "leaves-TOTAL_FORMS": 1, "leaves-INITIAL_FORMS": 1}
-    data |= {"leaves-0-id": leaf.pk, "leaves-0-branch": branch.pk, "leaves-0-name": "new"}
-    assert boss.post(f"/admin/kinds/branch/{branch.pk}/change/", data).status_code == 302
+    Leaf.objects.create(name="old", branch=branch)
+    address = f"/admin/kinds/branch/{branch.pk}/change/"
+    data = fill(boss.get(address), name="x", leaves__0__name="new")
+    assert boss.post(address, data).status_code == 302
     assert Leaf.objects.get().name == "new"
 
 

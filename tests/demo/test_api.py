@@ -7,6 +7,7 @@ import re
 import httpx
 import pytest
 
+from tests.admin.pages import fill
 from tests.demo.process import Demo
 
 # fixed, as in the documentation: commands with them can be pasted
@@ -120,8 +121,8 @@ def test_a_change_in_the_admin_moves_the_tags(demo: Demo, nobody: httpx.Client) 
         admin.get("/admin/login/")
         form = {"username": "admin", "password": "admin"}
         admin.post("/admin/login/", data=form | csrf(admin))
-        changed = {"text": "Rye bread", "notes": "", "list": "2"}
-        saved = admin.post("/admin/todolist/task/5/change/", data=changed | csrf(admin))
+        page = "/admin/todolist/task/5/change/"
+        saved = admin.post(page, data=fill(admin.get(page), text="Rye bread"))
         assert saved.status_code == 302
     assert nobody.get("/api/tasks/5/").json()["text"] == "Rye bread"
     for path, tag in before.items():

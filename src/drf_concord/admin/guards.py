@@ -6,7 +6,6 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import messages
-from django.contrib.admin import ModelAdmin
 from django.db import router, transaction
 from django.http import HttpResponseRedirect
 from django.urls import reverse
@@ -17,25 +16,22 @@ from ..lockable import rule_of
 from ..protocol.errors import ConcordError, Conflict
 from ..protocol.locks import refuses
 from ..rest.tags import UNASKED
+from .basis import Basis, BasisMixin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from django.http import HttpRequest
 
-    # For the type checker the mixins stand on what they are mixed into.
-    _Admin = ModelAdmin[Any]
-else:
-    _Admin = object
-
 __all__ = ["GuardedAdminMixin"]
 
 
-class GuardedAdminMixin(_Admin):
+class GuardedAdminMixin(BasisMixin):
     """Takes the writes of a ``ModelAdmin`` through the gate, for models of any kind; stands before it.
 
     What a lock refuses is not written, and said in a message: on the page of an object, in a list that is
-    edited, in bulk, and in the inlines of this page.
+    edited, in bulk, and in the inlines of this page. What was changed while such a page was open is not
+    overwritten either, where the model has a version: the page is shown again, and says so.
     """
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
@@ -117,7 +113,13 @@ class GuardedAdminMixin(_Admin):
             return HttpResponseRedirect(reverse(name, current_app=self.admin_site.name))
 
     def _guard(
-        self, request: HttpRequest, obj: Any, operation: str, write: Callable[[Any], None], asker: Any
+        self,
+        request: HttpRequest,
+        obj: Any,
+        operation: str,
+        write: Callable[[Any], None],
+        asker: Any,
+        basis: Basis | None = None,
     ) -> None:
         """Do a write through the gate, which hands it the object as its row is, by the rule of ``asker``."""
         using = router.db_for_write(type(obj), instance=obj)
@@ -128,14 +130,17 @@ class GuardedAdminMixin(_Admin):
                 raise Conflict("The object was deleted meanwhile.")
             return found
 
+        conditions = writes.UNCONDITIONAL if basis is None else basis.preconditions
+        actor = locks.actor_for(request.user)
         writes.write(
-            writes.Intent(operation=operation, method="POST", actor=locks.actor_for(request.user)),
+            writes.Intent(operation=operation, method="POST", actor=actor, preconditions=conditions),
             model=type(obj),
             pk=obj.pk,
             using=using,
             fetch=fetch,
-            current=lambda found, _: UNASKED,
+            current=(lambda found, _: UNASKED) if basis is None else basis.current,
             perform=write,
+            refused=None if basis is None else basis.refused,
             first=writes.parents(obj, using),
             locked=rule_of(asker),
         )
