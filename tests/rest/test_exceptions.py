@@ -104,6 +104,7 @@ def test_members_stay_what_they_are(api: APIClient, frozen: Note) -> None:
     assert body["mine"] is False
 
 
+@pytest.mark.rfc("4918", "11.3", "423 where a lock stands in the way, if the project wants it so")
 @pytest.mark.parametrize(("setting", "status"), [({}, 409), ({"LOCKED_STATUS": 423}, 423)])
 def test_the_status_of_a_lock_is_a_setting(
     api: APIClient, as_ada: APIClient, frozen: Note, setting: Any, status: int
