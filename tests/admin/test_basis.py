@@ -172,8 +172,8 @@ def test_one_user_in_one_page_after_the_other(guido: Client, machine: Machine) -
 @pytest.mark.parametrize("tag", [None, "", "-", "0", "lies", '"', "9" * 5000, "☃", "*"])
 def test_a_form_without_its_tag_is_refused(guido: Client, machine: Machine, tag: str | None) -> None:
     data = fill(guido.get(page_of(machine)), name="lathe")
-    assert data.pop("_concord_tag")
-    refused = guido.post(page_of(machine), data if tag is None else data | {"_concord_tag": tag})
+    assert data.pop("concord_tag")
+    refused = guido.post(page_of(machine), data if tag is None else data | {"concord_tag": tag})
 
     assert values(machine, "name") == ("press",)
     assert errors(refused)[0].startswith(CHANGED if tag in {"0", "lies"} else UNSTATED)
@@ -280,7 +280,7 @@ def test_no_field_is_named_that_the_page_does_not_show(guido: Client) -> None:
 
 def test_a_new_object_and_a_copy_need_no_tag(guido: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     adding = guido.get("/admin/kinds/machine/add/")
-    assert "_concord_tag" not in filled(adding)
+    assert "concord_tag" not in filled(adding)
     assert guido.post("/admin/kinds/machine/add/", fill(adding, name="new")).status_code == 302
     made = Machine.objects.get()
     monkeypatch.setattr(MachineAdmin, "save_as", True)
@@ -327,8 +327,8 @@ def test_files_are_no_reason_to_save_a_line() -> None:
     assert 'name="initial-form-0-name"' in str(form["name"])
     assert "initial-" not in str(form["plan"])
     assert made().management_form.initial["INITIAL_FORMS"] == 1
-    tags = made().management_form["_concord_tags"].value()
-    data = {"form-TOTAL_FORMS": "1", "form-INITIAL_FORMS": "1", "form-_concord_tags": tags}
+    tags = made().management_form["concord_tags"].value()
+    data = {"form-TOTAL_FORMS": "1", "form-INITIAL_FORMS": "1", "form-concord_tags": tags}
     data |= {"form-0-id": str(form.instance.pk), "form-0-name": "press", "initial-form-0-name": "press"}
     assert not made(data).forms[0].has_changed()
 
@@ -421,8 +421,8 @@ def test_a_line_that_others_deleted_is_an_error(guido: Client, machines: list[Ma
 @pytest.mark.parametrize("tags", [None, "", "lies", "0 0 0", "- - -", "9" * 5000])
 def test_a_list_without_its_tags_is_refused(guido: Client, machines: list[Machine], tags: str | None) -> None:
     data = fill(guido.get(LIST), form__1__note="mine", _save="1")
-    assert len(data.pop("form-_concord_tags").split()) == 3
-    refused = guido.post(LIST, data if tags is None else data | {"form-_concord_tags": tags})
+    assert len(data.pop("form-concord_tags").split()) == 3
+    refused = guido.post(LIST, data if tags is None else data | {"form-concord_tags": tags})
     assert [bool(each) for each in row_errors(refused)] == [False, True, False]
     assert values(machines[1], "note") == ("old",)
 

@@ -60,7 +60,7 @@ def test_the_second_of_two_open_pages(boss: Person, todo: Todo, demo: Demo) -> N
     said = second.locator(".errorlist.nonfield")
     expect(said).to_contain_text(f"{REFUSED} Last changed by: guido. What changed: Text, Done.")
     expect(second.get_by_label("Notes")).to_have_value("typed <i>here</i>")
-    expect(second.locator("input[name=_concord_tag]")).to_be_hidden()
+    expect(second.locator("input[name=concord_tag]")).to_be_hidden()
     photograph(second, "admin-changed-meanwhile")
     (task,) = todo.read()
     assert (task["text"], task["done"], task["notes"]) == ("Rye bread", True, "one")

@@ -25,9 +25,9 @@ else:
 
 __all__ = ["TAG", "TAGS", "Stale", "based_form", "based_formset", "tag_of"]
 
-TAG = "_concord_tag"
+TAG = "concord_tag"
 """The hidden field of a form."""
-TAGS = "_concord_tags"
+TAGS = "concord_tags"
 """The hidden field of a formset's management form: the tags of its objects, in their order."""
 
 
