@@ -13,6 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import include, path
 from rest_framework import serializers
 from rest_framework.filters import BaseFilterBackend
+from rest_framework.generics import GenericAPIView
 from rest_framework.permissions import BasePermission
 from rest_framework.routers import SimpleRouter
 from rest_framework.test import APIClient
@@ -105,6 +106,18 @@ class NotHidden(BasePermission):
         return obj.text != "hidden"
 
 
+class Elders(GenericAPIView):
+    """Stands behind this package's classes, which hand on to it."""
+
+    def filter_queryset(self, queryset: Any) -> Any:
+        return super().filter_queryset(queryset).exclude(text="hidden")
+
+
+class BehindView(viewsets.ModelViewSet, Elders):
+    queryset = Note.objects.order_by("pk")
+    serializer_class = serializer_of(Note)
+
+
 class PermittedView(NoteView):
     permission_classes = (NotHidden,)
 
@@ -116,6 +129,7 @@ VIEWS = {
     "crossed": CrossedView,
     "backend": BackendView,
     "own-filter": OwnFilterView,
+    "behind": BehindView,
     "narrow": NarrowView,
     "permitted": PermittedView,
 }
@@ -219,6 +233,7 @@ class Elsewhere:
         (VisibleView, False),
         (BackendView, False),
         (OwnFilterView, False),
+        (BehindView, False),
         (NarrowView, False),
         (OwnWayView, False),
     ],
@@ -234,10 +249,13 @@ def test_a_queryset_of_one_request_counts_like_that_of_the_class() -> None:
     view = NoteView()
     view.queryset = Note.objects.exclude(text="hidden")
     assert not finds_by_key(view, "default")
+    pinned: Any = NoteView()
+    pinned.get_queryset = lambda: Note.objects.none()
+    assert not finds_by_key(pinned, "default")
     assert finds_by_key(NoteView(), "default")
 
 
-@pytest.mark.parametrize("name", ["backend", "own-filter", "narrow", "visible", "permitted"])
+@pytest.mark.parametrize("name", ["backend", "own-filter", "behind", "narrow", "visible", "permitted"])
 def test_what_is_not_shown_is_not_written(api: APIClient, name: str) -> None:
     shown, hidden = Note.objects.create(text="one"), Note.objects.create(text="hidden")
     refused = 403 if name == "permitted" else 404

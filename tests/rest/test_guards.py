@@ -17,6 +17,7 @@ from django.urls import include, path
 from rest_framework import serializers
 from rest_framework.decorators import action
 from rest_framework.exceptions import APIException, NotAuthenticated
+from rest_framework.generics import GenericAPIView
 from rest_framework.parsers import JSONParser
 from rest_framework.permissions import (
     AllowAny,
@@ -566,7 +567,18 @@ class ByMethodAndObject(ItemView):
             self.permission_denied(request)
 
 
-@pytest.mark.parametrize("view", [ByAction, ByMethod, ByMethodAndObject])
+class Elders(GenericAPIView):
+    def check_object_permissions(self, request: Any, obj: Any) -> None:
+        if request.method == "GET":
+            self.permission_denied(request)
+
+
+class ByThoseBehind(viewsets.ModelViewSet, Elders):
+    queryset = ItemView.queryset
+    serializer_class = ItemView.serializer_class
+
+
+@pytest.mark.parametrize("view", [ByAction, ByMethod, ByMethodAndObject, ByThoseBehind])
 def test_a_view_that_lets_write_whom_it_does_not_let_read(item: Item, view: Any) -> None:
     patch = view.as_view({"patch": "partial_update"}, permission_classes=[AllowAny])
     response = patch(APIRequestFactory().patch("/", {"text": "two"}, format="json"), pk=item.pk)

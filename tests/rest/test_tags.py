@@ -383,6 +383,18 @@ def test_a_view_that_changes_what_is_shown_is_not_flat(view: Any) -> None:
     assert tags.flat_shape(view, Flat) is None
 
 
+def test_a_class_behind_this_packages_counts_too() -> None:
+    class Elders(GenericAPIView):
+        def finalize_response(self, *args: Any, **kwargs: Any) -> Any:
+            return super().finalize_response(*args, **kwargs)
+
+    class Behind(viewsets.ModelViewSet, Elders):
+        pass
+
+    assert tags.flat_shape(viewsets.ModelViewSet, Flat) is not None
+    assert tags.flat_shape(Behind, Flat) is None
+
+
 def test_a_view_without_retrieve_can_be_flat() -> None:
     assert tags.flat_shape(GenericAPIView, Flat) is not None
 

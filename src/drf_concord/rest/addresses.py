@@ -26,6 +26,7 @@ __all__ = ["Address", "address_of", "finds_by_key"]
 SMALL = 64 * 1024
 """Bytes of a body that is read before it is known whether the caller may see the object at all."""
 FITS = 32767  # the largest number that a column of any kind of integer can hold
+FINDERS = ("get_object", "get_queryset", "filter_queryset")
 VENDORS = {"sqlite", "postgresql"}  # which can be asked for a row without waiting for it
 
 
@@ -66,12 +67,12 @@ def finds_by_key(view: Any, using: str) -> bool:
     if queryset is None or view.filter_backends or router.routers or using != DEFAULT_DB_ALIAS:
         return False
     view_class = cast("Any", type(view))
-    return _finds_all(view_class) and _is_everything(queryset)
+    return _finds_all(view_class) and vars(view).keys().isdisjoint(FINDERS) and _is_everything(queryset)
 
 
 @functools.cache
 def _finds_all(view: Any) -> bool:
-    return not any(tags.redefines(view, name) for name in ("get_object", "get_queryset", "filter_queryset"))
+    return not any(tags.redefines(view, name) for name in FINDERS)
 
 
 # A view's queryset is one object as long as its class is; those that live shorter leave the cache with it.

@@ -247,9 +247,11 @@ def _reachable(cls: type[Any]) -> bool:
 
 
 def redefines(cls: type[Any], name: str) -> bool:
-    """Tell whether a project's class has a method of its own where this package or DRF has one."""
-    owner = next((c for c in cls.__mro__ if name in vars(c)), object)
-    return owner is not object and not owner.__module__.startswith(KNOWN)
+    """Tell whether a project's class has a method of its own where this package or DRF has one.
+
+    Wherever that class stands among the others: what ours hand on with ``super()`` may come to it.
+    """
+    return any(name in vars(c) and not c.__module__.startswith(KNOWN) for c in cls.__mro__[:-1])
 
 
 def _is_column(field: Any, columns: dict[str, Any]) -> bool:
