@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from .statements import Statement
 
-__all__ = ["Select", "is_everything", "select"]
+__all__ = ["Select", "is_everything", "read", "select"]
 
 # What may differ: which rows they are is asked elsewhere, or does not depend on it.
 STATE = {"_query", "_result_cache", "_for_write", "_deferred_filter"}
@@ -48,10 +48,13 @@ class Select:
 
     def free(self, connection: BaseDatabaseWrapper, pk: Any) -> Statement:
         """Return the statement that reads and locks the row of a key; it finds none where another has it."""
-        model = self._compiler.query.model
         # NO KEY: rows that only reference this one by a foreign key need not wait.
         lock = " FOR NO KEY UPDATE SKIP LOCKED" if connection.vendor == "postgresql" else ""
-        return self.sql + lock, [model._meta.pk.get_db_prep_value(pk, connection)]
+        return self.sql + lock, [self.key(connection, pk)]
+
+    def key(self, connection: BaseDatabaseWrapper, pk: Any) -> Any:
+        """Return a key as the database has it."""
+        return self._compiler.query.model._meta.pk.get_db_prep_value(pk, connection)
 
     def instance(self, row: Sequence[Any]) -> Model:
         """Return the object that a row stands for, as a queryset would."""
@@ -74,6 +77,17 @@ def select(connection: BaseDatabaseWrapper, model: type[Model], pk: Any) -> Sele
     if model not in known:
         known[model] = _written(connection, model, pk)
     return known[model]
+
+
+def read(connection: BaseDatabaseWrapper, model: type[Model], pk: Any) -> Model | None:
+    """Return the object of a key; None where there is none, or none that a key alone would find."""
+    whole = select(connection, model, pk)
+    if whole is None:
+        return None
+    with connection.cursor() as cursor:
+        cursor.execute(whole.sql, [whole.key(connection, pk)])
+        row = cursor.fetchone()
+    return None if row is None else whole.instance(row)
 
 
 def _written(connection: BaseDatabaseWrapper, model: type[Model], pk: Any) -> Select | None:

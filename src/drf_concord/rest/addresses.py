@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from django.db.models import QuerySet
     from rest_framework.request import Request
 
-__all__ = ["Address", "address_of", "finds_by_key"]
+__all__ = ["Address", "address_of", "finds_by_key", "read_by_key"]
 
 SMALL = 64 * 1024
 """Bytes of a body that is read before it is known whether the caller may see the object at all."""
@@ -55,9 +55,7 @@ def address_of(view: Any) -> Address | None:
         return None
     if connection.vendor != "sqlite" and (_touches(model) or asking.derives(model)):
         return None
-    if view.lookup_field not in {"pk", meta.pk.name}:
-        return None
-    pk = _key(meta.pk, view.kwargs.get(view.lookup_url_kwarg or view.lookup_field), connection)
+    pk = _key_of(view, meta.pk, connection)
     return None if pk is None else Address(model, pk, using)
 
 
@@ -68,6 +66,18 @@ def finds_by_key(view: Any, using: str) -> bool:
         return False
     view_class = cast("Any", type(view))
     return _finds_all(view_class) and vars(view).keys().isdisjoint(FINDERS) and _is_everything(queryset)
+
+
+def read_by_key(view: Any) -> Model | None:
+    """Return the object that a request names, where the key alone finds it.
+
+    None where the view has to be asked: for all that `finds_by_key` does not know, and for what is not there.
+    """
+    if not finds_by_key(view, DEFAULT_DB_ALIAS):
+        return None
+    model, connection = view.queryset.model, connections[DEFAULT_DB_ALIAS]
+    pk = _key_of(view, model._meta.pk, connection)
+    return None if pk is None else keyed.read(connection, model, pk)
 
 
 @functools.cache
@@ -107,7 +117,11 @@ def _small(request: Request) -> bool:
     return "HTTP_TRANSFER_ENCODING" not in meta and length.isdecimal() and int(length) <= SMALL
 
 
-def _key(field: Any, value: Any, connection: Any) -> Any:
+def _key_of(view: Any, field: Any, connection: Any) -> Any:
+    """Return the key in the address; None where it names objects by something else, or is none."""
+    if view.lookup_field not in ("pk", field.name):
+        return None
+    value = view.kwargs.get(view.lookup_url_kwarg or view.lookup_field)
     try:
         pk = field.to_python(value)
     except ValidationError:

@@ -21,7 +21,7 @@ from ..lockable import rule_of
 from ..protocol.errors import Busy, ConcordError, MalformedPrecondition
 from ..protocol.preconditions import Current, Preconditions, Verdict, evaluate
 from . import conflicts, merge, plain, responses, tags
-from .addresses import Address, address_of, finds_by_key
+from .addresses import Address, address_of, finds_by_key, read_by_key
 from .exceptions import PROBLEM, APIConcordError
 
 if TYPE_CHECKING:
@@ -138,7 +138,11 @@ class GuardedMixin(ConditionalMixin):
         if self._locked is not None:
             return self._locked
         try:
-            return super().get_object()
+            found = read_by_key(self)
+            if found is None:
+                return super().get_object()
+            self.check_object_permissions(self.request, found)
+            return found
         except DataError as error:  # a key that the database cannot even compare, as with a NUL in it
             raise Http404 from error
 
