@@ -45,7 +45,8 @@ class Pool:
         self.inline = False
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._threads = self._idle = 0
+        # how many threads have no work, less the work that waits: to take some does not change it
+        self._threads = self._free = 0
 
     async def run(self, work: Callable[[], R]) -> R:
         """Run some synchronous database work in a thread, in a copy of the caller's context.
@@ -56,10 +57,12 @@ class Pool:
             return await sync_to_async(work, thread_sensitive=True)()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
-        self._queue.put((contextvars.copy_context(), work, loop, future))
         with self._lock:
-            if self._queue.qsize() > self._idle and self._threads < settings.SOCKET_THREADS:
+            self._queue.put((contextvars.copy_context(), work, loop, future))
+            self._free -= 1
+            if self._free < 0 and self._threads < settings.SOCKET_THREADS:
                 self._threads += 1
+                self._free += 1
                 threading.Thread(target=self._serve, name="concord-pool", daemon=True).start()
         return await future
 
@@ -68,6 +71,7 @@ class Pool:
         with self._lock:
             for _ in range(self._threads):
                 self._queue.put(None)
+                self._free -= 1
 
     def _serve(self) -> None:
         used = 0.0
@@ -84,14 +88,14 @@ class Pool:
                 used = time.monotonic()
                 with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                     loop.call_soon_threadsafe(_settle, future, result, error)
+                with self._lock:
+                    self._free += 1
                 del item, context, work, future, result, error
         finally:
             connections.close_all()
 
     def _next(self) -> Any:
         """Return the next work, or None when this thread may end."""
-        with self._lock:
-            self._idle += 1
         while True:
             try:
                 item = self._queue.get(timeout=IDLE)
@@ -99,12 +103,12 @@ class Pool:
                 with self._lock:
                     if not self._queue.empty():
                         continue  # it came while we were giving up
-                    self._idle -= 1
+                    self._free -= 1
                     self._threads -= 1
                 return None
-            with self._lock:
-                self._idle -= 1
-                self._threads -= item is None
+            if item is None:
+                with self._lock:
+                    self._threads -= 1
             return item
 
 
