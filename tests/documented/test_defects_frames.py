@@ -124,7 +124,7 @@ class Frames(SocketCase):
             ({"action": "create"}, 400),
             ({"action": "create", "data": [1]}, 400),
             ({"action": "retrieve"}, 400),
-            ({"action": ["list"]}, 400),
+            ({"action": ["list"]}, 405),
             ({"action": "subscribe_instance", "pk": 1}, 201),
             ({"action": "list", "consumer": 1, "self": 2, "scope": 3}, 200),
             ({"action": "retrieve", "pk": 1, "consumer": 1, "self": 2, "cls": 3, "action_kwargs": 4}, 200),
