@@ -404,11 +404,14 @@ def test_who_may_only_look_is_not_offered_the_actions_and_cannot_do_them(django_
 
 
 def test_who_may_do_nothing_sees_no_name(django_user_model: Any) -> None:
-    report = Report.objects.create(title="a secret name")
-    for post in (False, True):
-        refused = act(staff(django_user_model) if not post else Client(), "report", "lock", report, post=post)
-        assert "a secret name" not in refused.content.decode()
-    assert not Report.objects.get().sealed
+    report = Report.objects.create(title="a secret name", sealed=True)
+    nobody, nothing = Client(), staff(django_user_model)
+    assert nothing.get("/admin/kinds/report/").status_code == 403
+    for client in (nobody, nothing):
+        for post in (False, True):
+            refused = act(client, "report", "unlock", report, post=post)
+            assert "a secret name" not in refused.content.decode()
+    assert Report.objects.get().sealed
 
 
 @pytest.mark.parametrize("post", [False, True])
