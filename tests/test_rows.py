@@ -313,6 +313,24 @@ def test_each_database_has_rows_locks_and_names_of_its_own(other: str) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
+def test_what_is_recorded_goes_by_the_transaction_of_its_own_database(other: str) -> None:
+    def recorded(using: str) -> list[str]:
+        return list(Change.objects.using(using).filter(model="app.Note").values_list("pk", flat=True))
+
+    with transaction.atomic(), transaction.atomic(using=other):
+        Note(pk=1).save(using=other)
+        transaction.set_rollback(True, using=other)
+    assert (recorded("default"), recorded(other)) == ([], [])
+    with transaction.atomic(using=other):
+        with transaction.atomic():
+            Note(pk=2).save(using=other)
+            Note(pk=3).save()
+            transaction.set_rollback(True)
+        assert recorded("default") == []
+    assert len(recorded(other)) == 1
+
+
+@pytest.mark.django_db(transaction=True)
 def test_a_request_in_a_transaction_claims_every_database_that_has_one(other: str) -> None:
     with transaction.atomic(using=other):
         rows.claim_open_transactions()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.core.checks import Tags, register
 from django.db.models.signals import post_migrate, pre_migrate
 
@@ -18,9 +18,15 @@ class ConcordConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Keep the triggers right round migrations, and register the checks."""
+        """Keep the triggers right round migrations, hear of logouts, and register the checks."""
         from . import checks, triggers
 
+        if apps.is_installed("django.contrib.auth"):
+            from django.contrib.auth.signals import user_logged_out
+
+            from . import logouts
+
+            user_logged_out.connect(logouts.tell)
         pre_migrate.connect(triggers.before_migrate, sender=self)
         post_migrate.connect(triggers.after_migrate, sender=self)
         register(checks.check_settings, Tags.compatibility)

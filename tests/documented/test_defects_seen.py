@@ -6,7 +6,10 @@ from typing import Any
 
 from channels.auth import AuthMiddlewareStack
 from channels.routing import URLRouter
+from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser
+from django.test import Client
 from django.urls import path
 from rest_framework import viewsets
 from rest_framework.filters import BaseFilterBackend
@@ -160,6 +163,29 @@ class Seen(SocketCase):
                 assert reply.get("response_status", reply.get("code")) == 403, (address, scope)
                 assert reply.get("data") is None
                 await socket.disconnect()
+
+    @async_test
+    async def test_who_logs_out_or_is_deactivated_hears_no_more(self) -> None:
+        """D-13: permissions were asked when a subscription began, and of the user of that time."""
+        ada = await self.person("ada")
+        hers = await self.open(ada)
+        for number, socket in enumerate((self.socket, hers)):
+            await self.follow(socket, request_id=number, model="app.Note", value=1)
+        cookie = dict(self.socket.scope["headers"])[b"cookie"].decode().partition("=")[2]
+
+        def log_out() -> None:
+            client = Client()
+            client.cookies[settings.SESSION_COOKIE_NAME] = cookie
+            client.logout()
+
+        await database(log_out)()
+        await database(get_user_model().objects.filter(pk=ada.pk).update)(is_active=False)
+        await database(Note.objects.create)(pk=1, text="for members")
+        for number, socket in enumerate((self.socket, hers)):
+            (end,) = await self.all_from(socket)
+            assert (end["type"], end["request_id"], end["code"]) == ("error", number, 403)
+            again = await self.ask({"request_id": 9, "model": "app.Note", "value": 1}, socket)
+            assert again["code"] == 403
 
     @async_test
     async def test_object_permissions_are_asked_of_actions(self) -> None:

@@ -121,6 +121,7 @@ class Hub:
         self._missed: dict[Position, tuple[int, Missed]] = {}
         self._reading = asyncio.Lock()
         self._catching: asyncio.Future[None] | None = None
+        self._again: set[Listener] = set()
         self._locks = LockNews(self)
 
     # Life
@@ -392,6 +393,7 @@ class Hub:
                 for member in listener.members():
                     member.stale = True
                 listener.spawn(self.refresh(listener))
+                self._again.add(listener)
 
     async def refresh(self, listener: Listener) -> None:
         """Read a socket's account again, end what it may not follow any more, and compare the rest."""
@@ -423,6 +425,10 @@ class Hub:
         for cohort in self._cohorts.values():
             cohort.close_open()
         self._locks.beat(self._cohorts.values())
+        # whoever logs out is told of before his session is gone
+        again, self._again = self._again & self.listeners, set()
+        for listener in again:
+            listener.spawn(self.refresh(listener))
         oldest = min((c.settled for c in self._cohorts.values()), default=self.tick)
         for listener in list(self.listeners):
             ticks = [m.cohort.settled for m in listener.members() if m.cohort is not None]
