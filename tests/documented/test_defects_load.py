@@ -123,7 +123,7 @@ class Cost(SocketCase):
             ("/items/", {"action": "subscribe_instance", "pk": 1}),
         ):
             one = await self.statements(1, address, frame)
-            assert await self.statements(20, address, frame) == one, address
+            assert 0 < await self.statements(20, address, frame) <= one, address
 
     @async_test
     async def test_what_a_list_shows_is_kept_once_for_all_who_follow_it(self) -> None:

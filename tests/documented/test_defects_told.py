@@ -180,7 +180,7 @@ class Told(SocketCase):
         await self.follow(request_id=4, group_by="folder_id", value=other.pk)
         await database(self.make)(1)
         assert sorted(f["request_id"] for f in await self.all_from()) == [1, 3]
-        await database(Item.objects.create)(text="x", folder=other)
+        await database(Item.objects.create)(pk=2, text="x", folder=other)
         assert sorted(f["request_id"] for f in await self.all_from()) == [2, 4]
 
     @async_test
