@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.db import connection, transaction
+from django.db.models import QuerySet
 from django.test import RequestFactory, override_settings
 from django.test.utils import CaptureQueriesContext
 from django.urls import include, path
@@ -263,6 +264,30 @@ def test_what_is_not_shown_is_not_written(api: APIClient, name: str) -> None:
     assert answers == [200, refused]
     hidden.refresh_from_db()
     assert hidden.text == "hidden"
+
+
+@pytest.mark.parametrize("name", ["backend", "own-filter", "behind", "narrow", "visible", "permitted"])
+def test_what_is_not_shown_is_not_read(api: APIClient, name: str) -> None:
+    shown, hidden = Note.objects.create(text="one"), Note.objects.create(text="hidden")
+    refused = 403 if name == "permitted" else 404
+    assert [api.get(f"/{name}/{note.pk}/").status_code for note in (shown, hidden)] == [200, refused]
+
+
+@pytest.mark.parametrize("key", ["0", "x", "-1", "1.5", "1" * 40, str(2**70), "%00", "%s"])
+def test_there_is_nothing_under_what_is_no_key(api: APIClient, key: str) -> None:
+    Note.objects.create(text="one")
+    assert api.get(f"/note/{key}/").status_code == 404
+    assert patch(api, f"/note/{key}/").status_code == 404
+
+
+def test_an_object_that_a_key_finds_is_read_by_one_statement_and_no_queryset(
+    api: APIClient, reads: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = Note.objects.create(text="one")
+    monkeypatch.setattr(QuerySet, "get", None)
+    with CaptureQueriesContext(connection) as context:
+        answer = api.get(f"/note/{note.pk}/")
+    assert (answer.status_code, answer.json()["text"], reads(context), len(context)) == (200, "one", 1, 1)
 
 
 def test_whoever_watches_the_queries_sees_them_all(api: APIClient) -> None:
