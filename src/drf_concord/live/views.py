@@ -27,7 +27,16 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
     from rest_framework.request import Request
 
-__all__ = ["Caller", "SocketRequest", "admit", "build", "http_request", "options", "stashes"]
+__all__ = [
+    "Caller",
+    "SocketRequest",
+    "admit",
+    "build",
+    "compares_tags",
+    "http_request",
+    "options",
+    "stashes",
+]
 
 ROUTED = ("name", "description", "suffix", "detail", "basename")
 """What a router gives a viewset, which may not have passed one."""
@@ -53,6 +62,20 @@ def _decorated(view_class: Any) -> dict[str, Mapping[str, Any]]:
     if not issubclass(view_class, ViewSetMixin):
         return {}
     return {name: extra.kwargs for extra in view_class.get_extra_actions() for name in extra.mapping.values()}
+
+
+@functools.lru_cache(maxsize=1024)
+def compares_tags(view_class: Any) -> bool:
+    """Tell whether the writes of a view heed ``If-Match``: those of REST framework's own mixins do not."""
+    if hasattr(view_class, "concord_control"):
+        return True
+    for name in ("update", "destroy"):
+        for cls in view_class.__mro__:
+            if name in vars(cls) and cls.__module__.partition(".")[0] in {"rest_framework", "drf_concord"}:
+                if not hasattr(cls, "preconditions"):
+                    return False
+                break
+    return True
 
 
 def build(

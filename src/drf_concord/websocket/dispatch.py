@@ -16,6 +16,7 @@ from msgspec import UNSET
 
 from ..conf import settings
 from ..live import views
+from ..protocol.errors import MalformedPrecondition
 from ..protocol.frames import Call
 from .idempotency import Again, rendered
 
@@ -49,6 +50,11 @@ VIEW_ACTIONS = {
 }
 """What a frame's action is called on a viewset, where that differs."""
 LOCKING = {"lock_state", "lock_acquire", "lock_renew", "lock_release", "lock_break"}
+OBJECT_WRITES = {"update", "partial_update", "destroy", "put", "patch", "delete"}
+UNHEEDED = MalformedPrecondition(
+    "This view compares no tags, so if_match would not be heeded; nothing was changed. Let it inherit from"
+    " drf_concord.rest.viewsets, or leave the condition out."
+)
 SINGLE = {"retrieve", "update", "patch", "delete", "lock_state", "lock", "renew", "unlock", "break"}
 
 
@@ -73,6 +79,8 @@ def answer(view_class: Any, call: Call, caller: views.Caller) -> Answer:
     if found is None:
         return _refusal(405, [f'Method "{call.action}" not allowed.'])
     name, method, detail = found
+    if call.if_match is not None and name in OBJECT_WRITES and not views.compares_tags(view_class):
+        return _refusal(UNHEEDED.status, [UNHEEDED.body()], UNHEEDED.code)
     kwargs = dict(call.arguments)
     lookup: str = getattr(view_class, "lookup_url_kwarg", None) or view_class.lookup_field
     if detail and lookup not in kwargs:
@@ -215,8 +223,8 @@ def _errors(status: int, data: Any) -> bytes:
     return msgspec.json.encode(listed)
 
 
-def _refusal(status: int, errors: list[Any]) -> Answer:
-    return Answer(status, errors=msgspec.json.encode(errors))
+def _refusal(status: int, errors: list[Any], code: str | None = None) -> Answer:
+    return Answer(status, errors=msgspec.json.encode(errors), code=code)
 
 
 def path_of(view_class: Any, name: str, kwargs: Mapping[str, Any]) -> str:
