@@ -470,6 +470,23 @@ def test_a_view_without_an_object_is_refused() -> None:
         optimistic_concurrency_control(text_hash)(function)  # type: ignore[type-var]
     with pytest.raises(ImproperlyConfigured, match="412 or 428"):
         optimistic_concurrency_control(text_hash, missing=409)(GenericView)
+    with pytest.raises(ImproperlyConfigured, match="was given 'text'"):
+        optimistic_concurrency_control("text")(GenericView)  # type: ignore[call-overload]
+
+
+def test_a_function_that_returns_nothing_gives_no_tag_that_all_states_share(rf: Any) -> None:
+    """It would match for ever, and guard nothing."""
+
+    @optimistic_concurrency_control(lambda view: None)
+    class Forgetful(generics.RetrieveUpdateAPIView):
+        queryset = Bare.objects.all()
+        serializer_class = Serializer
+
+    Bare.objects.create(pk=1, text="a")
+    with pytest.raises(TypeError, match="returned None"):
+        Forgetful.as_view()(rf.get("/"), pk=1)
+    with pytest.raises(TypeError, match="returned None"):
+        Forgetful.as_view()(rf.put("/", {}, "application/json", headers={"If-Match": '"None"'}), pk=1)
 
 
 def test_a_name_stays_what_it_is() -> None:

@@ -57,6 +57,11 @@ def control(view: Any, compute: Compute | None, missing: int) -> None:
     """
     if missing not in {412, 428}:
         raise ImproperlyConfigured(f"missing is 412 or 428, not {missing!r}.")
+    if compute is not None and not callable(compute):
+        raise ImproperlyConfigured(
+            f"optimistic_concurrency_control() was given {compute!r}: give it a function of the view that"
+            " returns the text of the tag, or nothing."
+        )
     if not (isinstance(view, type) and callable(getattr(view, "get_object", None))):
         name = getattr(view, "__name__", view)
         raise ImproperlyConfigured(

@@ -80,7 +80,7 @@ def optimistic_concurrency_control(compute_etag: Any = None, *, missing: int = 4
         missing: the status of a PUT, PATCH or DELETE without ``If-Match``: 412, or the stricter 428.
 
     Raises:
-        ImproperlyConfigured: the view has no ``get_object()``.
+        ImproperlyConfigured: the view has no ``get_object()``, or an argument cannot work.
     """
     if isinstance(compute_etag, type):
         control(compute_etag, None, missing)

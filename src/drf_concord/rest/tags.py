@@ -149,7 +149,13 @@ def _written(kind: Any) -> Any:
 
 
 def text_of(value: object) -> str:
-    """Return the text of a tag that a project's function computed, or a digest of it."""
+    """Return the text of a tag that a project's function computed, or a digest of it.
+
+    Raises:
+        TypeError: it is None, as of a function without ``return``: all states would have one tag.
+    """
+    if value is None:
+        raise TypeError("The function that computes the tag returned None; let it return a text.")
     text = str(value)
     try:
         EntityTag(text)
