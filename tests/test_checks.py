@@ -29,7 +29,14 @@ from drf_concord.models import Lockable, Versioned, VersionedQuerySet
 from drf_concord.rest import viewsets
 from drf_concord.rest.locks import StatesLockMixin
 from drf_concord.triggers.plan import captured_models
-from drf_concord.websocket import RealtimeRouter, model_observer, observers, router
+from drf_concord.websocket import (
+    ObserverModelInstanceMixin,
+    RealtimeRouter,
+    instances,
+    model_observer,
+    observers,
+    router,
+)
 from tests.app.models import Bare, Item, Watched
 from tests.kinds.models import Machine
 
@@ -80,6 +87,12 @@ WRONG: dict[str, list[Any]] = {
     "LOCK_TIMEOUT": [0, -1, "5", True],
     "RELEASE": [None, 3],
     "CAPTURE": ["app.Model", [Item], 3],
+    "HINTS": ["memory", ["nats"], None],
+    "SOCKET_MIDDLEWARE": ["a.b", [3]],
+    "SOCKET_THREADS": [0],
+    "AUTH_REFRESH": [-1],
+    "MAX_LIST": ["all"],
+    "LOCK_RATE": ["fast", 120, "120/year"],
 }
 
 
@@ -98,6 +111,13 @@ def test_other_values_work() -> None:
         assert checks.check_settings() == []
     with override_settings(CONCORD=given):
         assert checks.check_settings() == []
+
+
+def test_a_lock_lasts_no_longer_than_it_may() -> None:
+    with override_settings(CONCORD={"LOCK_TTL": 7200}):
+        found = checks.check_settings()
+    assert ids(found) == ["concord.E002"]
+    assert "LOCK_MAX_TTL, which is 3600" in said(found)
 
 
 # ---------------------------------------------------------------------------------- models
@@ -476,7 +496,31 @@ def test_an_observer_of_what_is_not_recorded(monkeypatch: pytest.MonkeyPatch) ->
     assert len(declared) == 3
 
 
+def test_a_consumer_that_follows_what_is_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(instances, "followers", type(instances.followers)())
+    declared = [
+        type(f"Of{model.__name__}", (ObserverModelInstanceMixin,), {"queryset": model._default_manager.all()})
+        for model in (Item, Bare)
+    ]
+    found = checks.check_observers()
+    assert ids(found) == ["concord.E012"]
+    assert 'OfBare has subscribe_instance, but changes of app.Bare are not recorded. Add "app.Bare"' in said(
+        found
+    )
+    with override_settings(CONCORD={"CAPTURE": ["app.Bare"]}):
+        assert checks.check_observers() == []
+    assert len(declared) == 2
+
+
 # ------------------------------------------------------------------------------- databases
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("given", ["text", ["app.Bare"], {"CAPTURE": ["app.Nothing"]}, {"CAPTURE": [3]}])
+def test_settings_that_cannot_be_read_are_told_and_not_raised(given: Any) -> None:
+    with override_settings(CONCORD=given):
+        found = ids(run_checks(databases=["default"]))
+    assert {"concord.E001", "concord.E002", "concord.E003"}.intersection(found)
 
 
 @pytest.mark.django_db

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from django.urls import get_resolver
 from django.utils.module_loading import import_string
 
 from . import rows
-from .conf import Settings
+from .conf import Settings, settings
 from .fields import version_field
 from .former import LOCKED
 from .models import Lockable, Versioned, VersionedQuerySet
@@ -48,7 +49,13 @@ POSITIVE = (
     "LOCKS_PER_USER",
     "RETENTION",
     "RETENTION_ROWS",
+    "SOCKET_THREADS",
+    "AUTH_REFRESH",
+    "MAX_LIST",
 )
+UNREADABLE = (AttributeError, LookupError, TypeError, ValueError)
+"""What reading a ``CAPTURE`` that cannot work raises; ``E002`` and ``E003`` say what is wrong with it."""
+RATE = re.compile(r"\d+/[smhd][a-z]*")
 SAVING = {"force_insert": False, "force_update": False, "using": None, "update_fields": None}
 DELETING = {"using": None, "keep_parents": False}
 
@@ -66,6 +73,10 @@ def check_settings(**_: Any) -> list[CheckMessage]:
             found.append(Error(f"CONCORD has no key {name!r}.", hint=hint, id="concord.E001"))
         elif wanted := _wanted(name, value):
             found.append(Error(f"CONCORD[{name!r}] is {value!r}; it has to be {wanted}.", id="concord.E002"))
+    ttl, longest = (given.get(name, vars(Settings)[name]) for name in ("LOCK_TTL", "LOCK_MAX_TTL"))
+    if not found and ttl > longest:
+        message = f"CONCORD['LOCK_TTL'] is {ttl}; it has to be within LOCK_MAX_TTL, which is {longest}."
+        found.append(Error(message, id="concord.E002"))
     return found
 
 
@@ -82,19 +93,30 @@ def _wanted(name: str, value: object) -> str | None:
         wanted = "a number of seconds above 0, or None"
     elif name in {"RELEASE", "LOCKED_ICON_URL"}:
         fits, wanted = isinstance(value, str), "a text"
+    elif name == "LOCK_RATE":
+        fits = value is None or (isinstance(value, str) and RATE.fullmatch(value) is not None)
+        wanted = 'a rate like "120/min", or None'
     elif name == "CAPTURE":
-        fits = isinstance(value, list | tuple | set | frozenset) and all(isinstance(v, str) for v in value)
-        wanted = 'a list of names like "app.Model"'
+        fits, wanted = _are_texts(value), 'a list of names like "app.Model"'
+    elif name == "HINTS":
+        fits = _are_texts(value) and set(value) <= set(Settings.HINTS)  # type: ignore[call-overload]
+        wanted = f"a list of some of {', '.join(map(repr, Settings.HINTS))}"
+    elif name == "SOCKET_MIDDLEWARE":
+        fits, wanted = _are_texts(value), "a list of dotted paths"
     else:
         return None
     return None if fits else wanted
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, list | tuple | set | frozenset) and all(isinstance(each, str) for each in value)
 
 
 def check_models(app_configs: Iterable[Any] | None = None, **_: Any) -> list[CheckMessage]:
     """Report models whose bases, keys or ``touches`` cannot do what they promise."""
     found: list[CheckMessage] = []
     captured = []
-    for label in (getattr(django_settings, "CONCORD", None) or {}).get("CAPTURE", ()):
+    for label in settings.CAPTURE if _are_texts(settings.CAPTURE) else ():  # else E002 says so
         try:
             captured.append(apps.get_model(label))
         except (LookupError, ValueError):
@@ -205,7 +227,7 @@ def check_routers(**_: Any) -> list[CheckMessage]:
     found = _import_routers()
     try:
         captured = captured_models()
-    except (LookupError, TypeError, ValueError):
+    except UNREADABLE:
         return found  # CAPTURE cannot be read, which the other checks say
     views = {view for router in list(routers) for view in router.views.values()}
     for view in sorted(views, key=lambda view: (view.__module__, view.__qualname__)):
@@ -225,11 +247,12 @@ def check_routers(**_: Any) -> list[CheckMessage]:
 def check_observers(**_: Any) -> list[CheckMessage]:
     """Report observers of consumers whose models are not captured; known are those that are imported."""
     from .triggers.plan import captured_models
+    from .websocket.instances import followers
     from .websocket.observers import observers
 
     try:
         captured = captured_models()
-    except (LookupError, TypeError, ValueError):
+    except UNREADABLE:
         return []  # CAPTURE cannot be read, which the other checks say
     found: list[CheckMessage] = []
     for observer in sorted(observers, key=lambda each: str(each.handler.__qualname__)):
@@ -238,6 +261,12 @@ def check_observers(**_: Any) -> list[CheckMessage]:
             name = observer.handler.__qualname__
             message = f"{name} observes {model._meta.label}, but changes of it are not recorded."
             found.append(Error(message, hint=_remedy(model), obj=observer.handler, id="concord.E012"))
+    for consumer in sorted(followers, key=lambda each: (each.__module__, each.__qualname__)):
+        followed = getattr(getattr(consumer, "queryset", None), "model", None)
+        if followed is not None and followed._meta.concrete_model not in captured:
+            what = f"changes of {followed._meta.label} are not recorded"
+            message = f"{consumer.__qualname__} has subscribe_instance, but {what}."
+            found.append(Error(message, hint=_remedy(followed), obj=consumer, id="concord.E012"))
     return found
 
 
@@ -326,10 +355,14 @@ def check_databases(databases: Sequence[str] | None = None, **_: Any) -> list[Ch
             found += _check_sqlite(connection)
         elif connection.vendor == "mysql":
             found += _check_mysql(connection)
+        try:
+            problems = triggers.problems(alias)
+        except UNREADABLE:
+            continue  # CAPTURE cannot be read, which the other checks say
         found += [
             # no error: `migrate` runs the checks first, and it is what puts the triggers back
             Warning(problem, hint="Run: manage.py concord triggers --install", id="concord.W006")
-            for problem in triggers.problems(alias)
+            for problem in problems
         ]
     return found
 

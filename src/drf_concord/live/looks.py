@@ -284,7 +284,8 @@ def _show(view: Any, obj: Any) -> Shown:
     field = version_field(type(obj))
     version = None if field is None else int(getattr(obj, field.attname))
     # a tag that the writes of the view ignore would let its reader believe that he overwrites nothing
-    tagged = views.compares_tags(type(view))
+    view_class: Any = type(view)
+    tagged = views.compares_tags(view_class)
     etag = str(version_tag(version, "0")) if tagged and version is not None else None
     lookup = getattr(view, "lookup_field", "pk")
     named = () if lookup in {"pk", obj._meta.pk.name} else (getattr(obj, lookup), lookup)

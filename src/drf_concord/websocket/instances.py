@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from django.core.exceptions import PermissionDenied
 from django.http import Http404
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
     from ..live.feeds import Moment
     from .consumers import AsyncAPIConsumer
 
-__all__ = ["ObserverModelInstanceMixin"]
+__all__ = ["ObserverModelInstanceMixin", "followers"]
+
+followers: WeakSet[type[ObserverModelInstanceMixin]] = WeakSet()
+"""The consumers with ``subscribe_instance``, for the system check."""
 
 HOOKS = ("get_queryset", "filter_queryset", "get_object")
 """What a class may read an object by; where it has none of its own, one reading does for all sockets."""
@@ -44,6 +48,10 @@ class ObserverModelInstanceMixin(GenericAsyncAPIConsumer):
 
     class Gone(Exception):
         """An object is not there any more, where a change of it was to be told."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        followers.add(cls)
 
     retrieve = RetrieveModelMixin.retrieve  # not by inheritance: it may stand before that mixin, or after
 
