@@ -197,6 +197,11 @@ class Desk(AsyncAPIConsumer):
         raise {"http404": Http404, "denied": PermissionDenied, "other": RuntimeError}[how]("secret")
 
     @action()
+    def halfway(self) -> None:
+        models.Note.objects.create(text="kept")
+        raise RuntimeError("secret")
+
+    @action()
     async def twice(self, request_id: Any, **kwargs: Any) -> None:
         for number in range(2):
             await self.reply("twice", data=number, request_id=request_id)
@@ -284,6 +289,13 @@ class Actions(SocketCase):
             assert found == status
             assert "secret" not in str(errors)
         assert (await self.do("keep", value=1))[0] == 202
+
+    @async_test
+    async def test_who_fails_halfway_does_not_say_that_nothing_happened(self) -> None:
+        status, errors = await self.do("halfway")
+        assert status == 500
+        assert await database(models.Note.objects.filter(text="kept").exists)()
+        assert errors == ["The server failed; read again before you repeat this."]
 
     @async_test
     async def test_detached_actions_keep_nobody_waiting_and_end_with_the_socket(self) -> None:

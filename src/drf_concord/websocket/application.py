@@ -151,7 +151,7 @@ class Connection:
             found = await pool.run(partial(answer, view, call, self.caller))
         except Exception:
             logger.exception("The action %s of %s failed.", call.action, view.__name__)
-            self.push(reply(500, errors=encode(["The server failed; nothing was changed."])))
+            self.push(reply(500, errors=encode(["The server failed; read again before you repeat this."])))
             return
         self.push(reply(found.status, data=found.data, errors=found.errors, etag=found.etag, code=found.code))
 

@@ -77,4 +77,4 @@ def errors_of(exc: Exception) -> tuple[int, list[Any]]:
             return 404, ["Not found"]
         detail: Any = exc.detail
         return exc.status_code, detail if isinstance(detail, list) else [detail]
-    return 500, ["The server failed; nothing was changed."]
+    return 500, ["The server failed; read again before you repeat this."]
