@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import unittest
 
+import pytest
+
 from drf_concord.testing import async_test
 
 from .websocket.cases import SocketCase
@@ -12,7 +14,7 @@ from .websocket.cases import SocketCase
 class Waiting(SocketCase):
     @async_test
     async def test_a_frame_that_does_not_come(self) -> None:
-        with self.assertRaises(TimeoutError):
+        with pytest.raises(TimeoutError):
             await self.socket.receive_json_from(timeout=0.01)
         await self.socket.disconnect()
 
@@ -24,5 +26,5 @@ class Waiting(SocketCase):
         result = unittest.TestResult()
         case(result)
         ((_, traceback),) = result.errors
-        self.assertIn("TimeoutError", traceback)
-        self.assertNotIn("CancelledError\n", traceback.rpartition("Traceback")[2])
+        assert "TimeoutError" in traceback
+        assert "CancelledError\n" not in traceback.rpartition("Traceback")[2]

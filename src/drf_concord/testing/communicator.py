@@ -123,8 +123,8 @@ class APICommunicator(ApplicationCommunicator):
         return bool(self.output_queue.empty())
 
     async def disconnect(self, code: int = 1000, timeout: float = 5) -> None:
-        """Close the socket; one whose server was cancelled, by a frame that did not come in time, is closed."""
+        """Close the socket, unless a frame that did not come in time has ended it."""
         if self.future is not None and self.future.cancelled():
-            return  # else the test would end with that, and not with what it waited for in vain
+            return  # what the test is to end with is that it waited in vain
         await self.send_input({"type": "websocket.disconnect", "code": code})
         await self.wait(timeout)
