@@ -10,6 +10,7 @@ import pytest
 from asgiref.sync import async_to_sync
 
 from drf_concord.testing import APICommunicator, async_test
+from drf_concord.websocket import RealtimeRouter
 from drf_concord.websocket.application import PING, PONG
 from drf_concord.websocket.origins import allowed
 from drf_concord.websocket.outlet import Outlet
@@ -42,6 +43,15 @@ class Opening(SocketCase):
     async def test_a_closed_router_wants_a_user(self) -> None:
         assert await self.connect("/closed/") == (False, 4401)
         await self.open(self.user, "/closed/")
+
+    @async_test
+    async def test_a_closed_router_without_authentication_says_what_is_missing(self) -> None:
+        bare = RealtimeRouter(public=False)
+        with self.assertLogs("drf_concord", "ERROR") as logged:
+            assert await APICommunicator(bare.consumer, "/closed/").connect() == (False, 4401)
+        assert "AuthMiddlewareStack" in logged.output[0]
+        with self.assertNoLogs("drf_concord"):
+            assert await self.connect("/closed/") == (False, 4401)
 
     @async_test
     async def test_another_subprotocol_is_not_accepted_as_ours(self) -> None:

@@ -64,6 +64,12 @@ class Application:
         if not origins.allowed(scope):
             return FORBIDDEN
         if not self.router.public and not getattr(scope.get("user"), "is_authenticated", False):
+            if "user" not in scope:
+                logger.error(
+                    "Nobody can log in at %s: put AuthMiddlewareStack, or what else sets the user, round the"
+                    " router, or let it be public=True.",
+                    scope.get("path"),
+                )
             return UNAUTHENTICATED
         return None
 
