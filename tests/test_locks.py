@@ -402,6 +402,16 @@ def test_in_a_hold_its_holder_writes_and_nobody_else(note: Note, ada: Any) -> No
     note.save()
 
 
+def test_a_name_is_no_holder(note: Note) -> None:
+    for take in (
+        lambda: locks.freeze(note, by="ada"),
+        lambda: locks.release_lock(note, by="ada"),
+        lambda: locks.hold(note, holder="ada").__enter__(),
+    ):
+        with pytest.raises(TypeError, match="Pass a user where 'ada' was given"):
+            take()
+
+
 @committing
 @pytest.mark.parametrize("renewed", [True, False])
 def test_an_object_may_be_deleted_in_its_hold(

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 __all__ = ["LockableMixin", "by_lock_rows", "has_rule", "own_rule", "rule_of", "set_status"]
 
-REMEDY = "{} has no rule for locks: define it here, or let the model inherit from LockableModel."
+REMEDY = (
+    "{asker} has no rule for locks of {label}: define {asker}.{method}, or let {label} inherit from"
+    " drf_concord.models.LockableModel."
+)
 
 
 class LockableMixin:
@@ -35,7 +38,7 @@ class LockableMixin:
             return obj.is_locked()
         if isinstance(obj, Lockable):
             return _refuses_update(obj)
-        raise NotImplementedError(REMEDY.format("is_instance_locked(obj)"))
+        raise NotImplementedError(_remedy(self, obj, "is_instance_locked(obj)"))
 
     def set_locked_status(self, obj: Any, lock: bool) -> None:
         """Lock or unlock an object in memory; whoever calls this saves it.
@@ -44,8 +47,12 @@ class LockableMixin:
             NotImplementedError: neither this class nor the model says how.
         """
         if not isinstance(obj, LockableModel):
-            raise NotImplementedError(REMEDY.format("set_locked_status(obj, lock)"))
+            raise NotImplementedError(_remedy(self, obj, "set_locked_status(obj, lock)"))
         obj.set_locked(lock)
+
+
+def _remedy(asker: Any, obj: Any, method: str) -> str:
+    return REMEDY.format(asker=type(asker).__name__, label=obj._meta.label, method=method)
 
 
 def _refuses_update(obj: Any) -> bool:

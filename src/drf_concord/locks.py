@@ -76,8 +76,15 @@ def limits() -> Limits:
 
 
 def actor_for(user: Any, token: str | None = None) -> rows.Actor:
-    """Return who a user is to the locks, with the lock token that came along."""
-    holder = str(user.pk) if user is not None and user.pk is not None else None
+    """Return who a user is to the locks, with the lock token that came along.
+
+    Raises:
+        TypeError: it is no user, such as the name of one.
+    """
+    try:
+        holder = str(user.pk) if user is not None and user.pk is not None else None
+    except AttributeError:
+        raise TypeError(f"Pass a user where {user!r} was given: locks are those of users.") from None
     hashed = hash_token(token) if token is not None else None
     return rows.Actor(holder, hashed, need_token=settings.LOCK_HOLDER == "client")
 

@@ -463,3 +463,17 @@ def test_the_holder_of_a_lock_may_edit_in_an_inline_too(boss: Client, django_use
 def test_what_is_created_is_asked_nothing(boss: Client) -> None:
     boss.post("/admin/kinds/post/add/", {"text": "x", "closed": "on"})
     assert Post.objects.get().closed
+
+
+# ------------------------------------------------------------------------------- what is missing
+
+
+def test_an_admin_without_a_rule_is_reported() -> None:
+    class Forgotten(LockableAdminMixin, admin.ModelAdmin):
+        pass
+
+    found = Forgotten(Post, site).check()
+    assert [(message.id, message.obj) for message in found] == [("concord.E016", Forgotten)]
+    assert "app.Post" in found[0].msg or "kinds.Post" in found[0].msg
+    for kind, model in ((PostAdmin, Post), (ReportAdmin, Report), (LockedAdmin, Locked)):
+        assert kind(model, site).check() == []

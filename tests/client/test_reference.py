@@ -67,3 +67,11 @@ def test_the_second_example_runs(api: str, guido: Client) -> None:
             assert process.stdout.readline().startswith("CREATED Item({")
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize("name", ["httpx", "websockets"])
+def test_without_the_extra_it_says_what_to_install(name: str) -> None:
+    code = f"import sys; sys.modules[{name!r}] = None; import drf_concord.client"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert f"The client needs {name}: pip install drf-concord[client]" in done.stderr

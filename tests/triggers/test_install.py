@@ -57,6 +57,11 @@ def concord(*arguments: str) -> str:
 # ----------------------------------------------------------------------------------- the command
 
 
+def test_the_command_names_the_databases_there_are() -> None:
+    with pytest.raises(CommandError, match="invalid choice: 'nowhere'"):
+        call_command("concord", "prune", "--database", "nowhere")
+
+
 def test_the_command_checks_installs_prints_and_removes(lab: Lab, shop: Any) -> None:
     assert "in place" in concord("triggers")
     assert "in place" in concord("triggers", "--check")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
 from django.contrib.admin import helpers
+from django.core.checks import CheckMessage, Error
 from django.core.exceptions import PermissionDenied
 from django.db import router
 from django.template.response import TemplateResponse
@@ -18,7 +19,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from .. import locks, rows
 from ..conf import settings
 from ..lockable import LockableMixin, by_lock_rows, set_status
-from ..models import Lock
+from ..models import Lock, Lockable
 from ..protocol.claims import Claim, Mode
 from ..protocol.locks import State
 from .guards import GuardedAdminMixin
@@ -49,6 +50,20 @@ class LockableAdminMixin(LockableMixin, GuardedAdminMixin):
     """A static file or an address; None: as ``LOCKED_ICON_URL`` says."""
     confirm_lock_template = "drf_concord/admin/confirm_lock.html"
     actions: Any = ("lock", "unlock")
+
+    def check(self, **kwargs: Any) -> list[CheckMessage]:
+        """Report a model that nobody has given a rule: its list would fail, and so would a page of it."""
+        ruled = issubclass(self.model, Lockable) or type(self).is_instance_locked is not (
+            LockableMixin.is_instance_locked
+        )
+        missing = Error(
+            f"{type(self).__name__} does not know when a {self.model._meta.label} is locked.",
+            hint="Define is_instance_locked(obj) and set_locked_status(obj, lock) there, or let the model"
+            " inherit from drf_concord.models.LockableModel.",
+            obj=type(self),
+            id="concord.E016",
+        )
+        return [*super().check(**kwargs), *([] if ruled else [missing])]
 
     @admin.display(description=gettext_lazy("locked"))
     def locked_icon(self, obj: Any) -> str:

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from .aio import AsyncClient
+try:
+    from .aio import AsyncClient
+except ModuleNotFoundError as missing:
+    needed = (missing.name or "").partition(".")[0]
+    if needed not in {"httpx", "websockets"}:
+        raise
+    message = f"The client needs {needed}: pip install drf-concord[client]"
+    raise ModuleNotFoundError(message, name=missing.name) from missing
+
 from .errors import (
     BusyError,
     ClientError,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DEFAULT_DB_ALIAS
+from django.db import DEFAULT_DB_ALIAS, connections
 
 from ... import changes, triggers
 
@@ -34,7 +34,12 @@ class Command(BaseCommand):
         what.add_argument("--sql", action="store_true", help="print the statements")
         prune = commands.add_parser("prune", help="delete changes older than RETENTION")
         for command in (trigger, prune):
-            command.add_argument("--database", default=DEFAULT_DB_ALIAS, help='alias; "default" if not given')
+            command.add_argument(
+                "--database",
+                default=DEFAULT_DB_ALIAS,
+                choices=tuple(connections),
+                help='alias; "default" if not given',
+            )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run one of them."""
