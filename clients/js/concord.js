@@ -541,6 +541,8 @@ export class Connection extends EventTarget {
       this._socket = socket;
       socket.onmessage = (/** @type {any} */ { data }) => socket === this._socket && this._hear(data);
       socket.onclose = (/** @type {any} */ { code, reason }) => socket === this._socket && this._gone(code, reason);
+      // Node 20 tells of a handshake that was refused, or reached nobody, by this alone
+      socket.onerror = () => socket === this._socket && socket.readyState !== 1 && this._gone(1006, "");
     } catch (error) {
       if (this._opening === attempt) this._gone(1006, String(error));
     }

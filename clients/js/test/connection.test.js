@@ -72,6 +72,17 @@ test("the wait for a new attempt doubles up to a bound, and begins anew after a 
   mock.restoreAll();
 });
 
+test("a socket that fails to open is tried again, also where no close is told", async () => {
+  const connection = await open({ base: 100, cap: 100 });
+  latest().readyState = 3;
+  latest().onerror({});
+  assert.equal(connection.status, "waiting");
+  await pass(100);
+  assert.equal(sockets.length, 2);
+  latest().onerror({}); // one that is open says by its close what became of it
+  assert.equal(connection.status, "connecting");
+});
+
 test("whoever is told when to come back comes no sooner, also when the page wakes", async () => {
   const connection = await open();
   latest().welcome().say({ type: "bye", code: 4503, reconnect: true, after_ms: 700 });
