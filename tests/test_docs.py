@@ -14,6 +14,7 @@ import pytest
 import drf_concord
 from drf_concord.conf import Settings
 from drf_concord.protocol import errors
+from drf_concord.rest.mixins import ConditionalMixin
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "docs" / "reference"
@@ -43,15 +44,26 @@ def test_every_error_is_documented(error: type[errors.ConcordError]) -> None:
 
 def test_every_check_and_command_is_documented() -> None:
     text = (REFERENCE / "commands.md").read_text()
-    checks = (ROOT / "src/drf_concord/checks.py").read_text()
-    ids = set(re.findall(r"concord\.[EW]\d{3}", checks))
-    assert ids
+    sources = [path.read_text() for path in (ROOT / "src/drf_concord").rglob("*.py")]
+    ids = {each for source in sources for each in re.findall(r"concord\.[EW]\d{3}", source)}
+    assert {"concord.E001", "concord.E016"} <= ids
     assert {each for each in ids if f"`{each}`" not in text} == set()
     commands = (ROOT / "src/drf_concord/management/commands/concord.py").read_text()
     for option in re.findall(r'"(--[a-z]+)"', commands):
         assert option in text
     for name in re.findall(r'add_parser\("([a-z]+)"', commands):
         assert f"concord {name}" in text
+
+
+ATTRIBUTES = [
+    name for name, value in vars(ConditionalMixin).items() if name[0] != "_" and not callable(value)
+]
+
+
+@pytest.mark.parametrize("name", ATTRIBUTES)
+def test_every_attribute_of_a_view_is_documented_with_its_default(name: str) -> None:
+    row = next(line for line in (REFERENCE / "models.md").read_text().splitlines() if f"| `{name}`" in line)
+    assert row.split(" | ")[1] == f"`{getattr(ConditionalMixin, name)}`"
 
 
 ROW = re.compile(r"^\| `(drf_concord[\w.]*)` \| (.*?) \| (.*?)\|", re.MULTILINE)
