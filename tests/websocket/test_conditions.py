@@ -13,7 +13,7 @@ from rest_framework import mixins as drf_mixins
 from rest_framework import viewsets as drf_viewsets
 
 from drf_concord.live import RealtimeMixin
-from drf_concord.live.views import compares_tags
+from drf_concord.live.views import compares_tags, compares_versions
 from drf_concord.rest import mixins, viewsets
 from drf_concord.rest.decorators import optimistic_concurrency_control
 from drf_concord.testing import async_test
@@ -37,15 +37,29 @@ class OwnItems(viewsets.ModelViewSet, RealtimeMixin):
     serializer_class = PlainItems.serializer_class
 
 
+class ContentItems(OwnItems):
+    """Its tag is what it shows."""
+
+    etag_from = "content"
+
+
 router = RealtimeRouter()
 router.register(PlainItems)
+content = RealtimeRouter()
+content.register(ContentItems)
 guarded = RealtimeRouter()
 guarded.register(OwnItems)
 
 
 class PlainViews(SocketCase):
     application: Any = AuthMiddlewareStack(
-        URLRouter([path("ws/", router.consumer), path("guarded/", guarded.consumer)])
+        URLRouter(
+            [
+                path("ws/", router.consumer),
+                path("guarded/", guarded.consumer),
+                path("content/", content.consumer),
+            ]
+        )
     )
 
     def make(self) -> None:
@@ -64,6 +78,18 @@ class PlainViews(SocketCase):
         assert plain["response_status"] == 200
 
     @async_test
+    async def test_a_tag_that_would_never_match_is_not_given(self) -> None:
+        await database(self.make)()
+        socket = await self.open(self.user, "/content/", session=True)
+        frame = {"request_id": 1, "model": "app.Item"}
+        await self.ask({"action": "subscribe", "snapshot": True, **frame}, socket)
+        assert (await socket.receive_json_from())["items"][0]["etag"] is None
+        await self.all_from(socket)
+        read = await self.ask({"action": "retrieve", "pk": 1, **frame, "request_id": 2}, socket)
+        write = {"pk": 1, "data": {"text": "b"}, "if_match": read["etag"], **frame, "request_id": 3}
+        assert (await self.ask({"action": "patch", **write}, socket))["response_status"] == 200
+
+    @async_test
     async def test_only_a_view_that_compares_tags_gives_them(self) -> None:
         await database(self.make)()
         ours = await self.open(self.user, "/guarded/", session=True)
@@ -75,6 +101,36 @@ class PlainViews(SocketCase):
             tags.append((await socket.receive_json_from())["items"][0]["etag"])
         assert tags[0] is not None
         assert tags[1] is None
+
+
+@optimistic_concurrency_control
+class Controlled(generics.RetrieveUpdateAPIView):
+    """REST framework's own, under the decorator."""
+
+
+@optimistic_concurrency_control(lambda view: view.get_object().text)
+class ByText(OwnItems):
+    """Ours, with the tag of a function."""
+
+
+@optimistic_concurrency_control
+class ByVersion(OwnItems):
+    """Ours, with the tag that it has anyway."""
+
+
+@pytest.mark.parametrize(
+    ("view", "expected"),
+    [
+        (OwnItems, True),
+        (ByVersion, True),
+        (PlainItems, False),
+        (ContentItems, False),
+        (ByText, False),
+        (Controlled, False),
+    ],
+)
+def test_whose_versions_are_tags(view: Any, expected: bool) -> None:
+    assert compares_versions(view) is expected
 
 
 class Mixed(drf_mixins.UpdateModelMixin, viewsets.GenericViewSet):
@@ -90,11 +146,6 @@ class Overridden(viewsets.ModelViewSet):
 
     def update(self, request: Any, *args: Any, **kwargs: Any) -> Any:
         return super().update(request, *args, **kwargs)
-
-
-@optimistic_concurrency_control
-class Controlled(generics.RetrieveUpdateAPIView):
-    """REST framework's own, under the decorator."""
 
 
 @pytest.mark.parametrize(

@@ -283,9 +283,9 @@ def _show(view: Any, obj: Any) -> Shown:
     instance = JSONRenderer().render(view.get_serializer(obj).data).decode()
     field = version_field(type(obj))
     version = None if field is None else int(getattr(obj, field.attname))
-    # a tag that the writes of the view ignore would let its reader believe that he overwrites nothing
+    # a tag that the writes of the view ignore, or never match, is worse than none
     view_class: Any = type(view)
-    tagged = views.compares_tags(view_class)
+    tagged = views.compares_versions(view_class)
     etag = str(version_tag(version, "0")) if tagged and version is not None else None
     lookup = getattr(view, "lookup_field", "pk")
     named = () if lookup in {"pk", obj._meta.pk.name} else (getattr(obj, lookup), lookup)

@@ -33,6 +33,7 @@ __all__ = [
     "admit",
     "build",
     "compares_tags",
+    "compares_versions",
     "http_request",
     "options",
     "stashes",
@@ -76,6 +77,13 @@ def compares_tags(view_class: Any) -> bool:
                     return False
                 break
     return True
+
+
+@functools.lru_cache(maxsize=1024)
+def compares_versions(view_class: Any) -> bool:
+    """Tell whether the tag of an object's version is one that the writes of a view take for its state."""
+    by_version = getattr(view_class, "etag_from", None) in {None, "version"}
+    return by_version and not hasattr(view_class, "concord_control") and bool(compares_tags(view_class))
 
 
 def build(
