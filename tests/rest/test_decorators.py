@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 from django.urls import include, path
 from rest_framework import generics, serializers
 from rest_framework.decorators import action
@@ -180,3 +181,20 @@ def test_what_it_is_called_is_kept() -> None:
     assert ItemView.add.__name__ == "add"
     assert ItemView.add.__doc__ == "Add a word."
     assert {a.__name__ for a in ItemView.get_extra_actions()} >= {"add", "wipe"}
+
+
+def test_an_action_of_a_list_has_no_object_to_guard(rf: Any, item: Item) -> None:
+    class ListView(ItemView):
+        @action(detail=False, methods=["post"])
+        @guarded
+        def tidy(self, request: Any) -> Response:
+            return Response({"text": self.get_object().text})
+
+    class MineView(ListView):
+        def get_object(self) -> Item:
+            return self._locked or item
+
+    call = {"actions": {"post": "tidy"}, "detail": False}
+    with pytest.raises(ImproperlyConfigured, match=r"@action\(detail=True\) over ListView\.tidy"):
+        ListView.as_view(**call)(rf.post("/"))
+    assert MineView.as_view(**call)(rf.post("/")).data == {"text": item.text}

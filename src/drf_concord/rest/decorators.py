@@ -5,7 +5,10 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from django.core.exceptions import ImproperlyConfigured
+
 from .. import writes
+from . import tags
 from .control import control
 
 if TYPE_CHECKING:
@@ -34,6 +37,9 @@ def guarded(method: Action) -> Action:
 
     @functools.wraps(method)
     def action(self: Any, request: Request, *args: Any, **kwargs: Any) -> Response:
+        if getattr(self, "detail", None) is False and not tags.redefines(type(self), "get_object"):
+            name = f"{type(self).__name__}.{method.__name__}"
+            raise ImproperlyConfigured(f"@guarded is for one object: write @action(detail=True) over {name}.")
         left: list[Any] = []
 
         def perform(obj: Any) -> Response:
