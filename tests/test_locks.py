@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -34,6 +35,8 @@ __all__ = ["swift_flush"]  # a fixture
 
 committing = pytest.mark.django_db(transaction=True)
 pytestmark = [pytest.mark.django_db, pytest.mark.sqlite, pytest.mark.postgresql, pytest.mark.mariadb]
+PLAIN = re.compile("[0-9a-f]{64}")
+"""A token: 256 bits, and no dash, which a shell command would take for an option."""
 
 
 @pytest.fixture
@@ -105,7 +108,7 @@ def test_a_lock_is_stored_without_its_token(note: Note, ada: Any) -> None:
     row = Lock.objects.get()
 
     assert (row.model, row.object_pk, row.holder) == ("app.Note", str(note.pk), str(ada.pk))
-    assert len(token) >= 43  # 256 bits
+    assert PLAIN.fullmatch(token)
     assert row.token_hash == locks.hash_token(token)
     assert token not in str(row.__dict__)
     assert row.value() == state(note)
@@ -139,6 +142,7 @@ def test_to_ask_again_with_the_same_id_returns_the_same_token(note: Note, ada: A
 
     assert (first[1], again[1]) == (Outcome.ACQUIRED, Outcome.KEPT)
     assert first[2] == again[2]
+    assert PLAIN.fullmatch(first[2] or "")
     assert again[0] == first[0]
     assert first[0].token_hash == locks.hash_token(first[2] or "")
     with entering(note, ada) as entry:
@@ -269,6 +273,7 @@ def test_handing_over(note: Note, ada: Any, guido: Any) -> None:
     old = take(note, ada)
     with entering(note, ada, old) as entry:
         lock, token = locks.hand_over(entry, str(guido.pk))
+        assert PLAIN.fullmatch(token)
     assert (lock.holder, lock.generation) == (str(guido.pk), 2)
     with entering(note, ada, old) as entry, pytest.raises(LockLost):
         locks.renew(entry, 10)

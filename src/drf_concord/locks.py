@@ -6,7 +6,6 @@ Every function that changes a lock wants the entry of ``rows.enter``: the object
 
 from __future__ import annotations
 
-import base64
 import datetime as dt
 import hashlib
 import logging
@@ -125,12 +124,11 @@ def acquire(entry: rows.Entry, claim: Claim) -> tuple[Lock, Outcome, str | None]
 
 def _token(entry: rows.Entry, claim: Claim, generation: int) -> str:
     if claim.client is None:
-        return secrets.token_urlsafe(32)
+        return secrets.token_hex(32)  # no dash, which a shell command would take for an option
     # A client that names its lock may have lost the answer and ask again: it gets the same token again,
     # although only the hash is stored.
     parts = (*entry.identity, str(generation), claim.holder or "", claim.client)
-    digest = salted_hmac("drf_concord.locks", "\0".join(parts), algorithm="sha256").digest()
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+    return salted_hmac("drf_concord.locks", "\0".join(parts), algorithm="sha256").hexdigest()
 
 
 def _check_quota(entry: rows.Entry, holder: str | None) -> None:
@@ -177,7 +175,7 @@ def hand_over(entry: rows.Entry, to: str) -> tuple[Lock, str]:
     """Give the actor's hold to another user (primary key as text); returns the lock and its new token."""
     _check_token(entry)
     _check_quota(entry, to)
-    token = secrets.token_urlsafe(32)
+    token = secrets.token_hex(32)
     lock = rules.hand_over(entry.lock, entry.actor.holder, to, hash_token(token), entry.now, limits())
     return _store(entry, lock, locked), token
 
