@@ -498,6 +498,7 @@ def test_an_observer_of_what_is_not_recorded(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_consumer_that_follows_what_is_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(instances, "followers", type(instances.followers)())
+    monkeypatch.setattr(observers, "observers", type(observers.observers)())
     declared = [
         type(f"Of{model.__name__}", (ObserverModelInstanceMixin,), {"queryset": model._default_manager.all()})
         for model in (Item, Bare)
