@@ -18,7 +18,9 @@ BIN = Path(sys.executable).parent
 DJANGO61 = ROOT / ".venv-django61"
 PYTEST = ["-m", "pytest", "-q"]
 # what is the same whatever the database is: once is enough
-NO_DATABASE = ("tests/client", "tests/packaging", "tests/protocol")
+NO_DATABASE = ("tests/client", "tests/js", "tests/packaging", "tests/protocol")
+# what shows the rest: with each Django and on each database, but the second of each not together
+FACES = ("tests/admin", "tests/compat", "tests/demo", "tests/documented")
 PARALLEL = [*PYTEST, "-n", "2", "--dist", "loadgroup"]
 
 STAGES = {
@@ -32,7 +34,7 @@ STAGES = {
     "postgresql": "all tests on PostgreSQL",
     "mariadb": "the tests for MariaDB",
     "browser": "the pages in a real browser, and what is made from the JavaScript client",
-    "django61": "all tests with Django 6.1, on SQLite and PostgreSQL",
+    "django61": "the tests with Django 6.1, on SQLite and PostgreSQL",
 }
 
 
@@ -67,7 +69,9 @@ def _run(stage: str) -> bool:
         case "protocol":
             coverage = ["--cov=drf_concord.protocol", "--cov-branch", "--cov-fail-under=100"]
             return _call(python, *PYTEST, *coverage, "tests/protocol")
-        case "sqlite" | "postgresql":
+        case "sqlite":
+            return _all(python, stage, but=("tests/protocol",))  # which has a stage of its own
+        case "postgresql":
             return _all(python, stage)
         case "mariadb":
             return _call(python, *PYTEST, "-m", "mariadb", database=stage)
@@ -86,12 +90,13 @@ def _django61() -> bool:
     if not _call("sh", "scripts/environment.sh", DJANGO61.name, requirements, PYTHON=base):
         return False
     python = DJANGO61 / "bin" / "python"
-    return all(_all(python, name) for name in ("sqlite", "postgresql"))
+    return _all(python, "sqlite", but=("tests/js",)) and _all(python, "postgresql", but=FACES)
 
 
-def _all(python: str | Path, database: str) -> bool:
+def _all(python: str | Path, database: str, but: tuple[str, ...] = ()) -> bool:
     """Run the tests for a database: most of them side by side, those that have to be alone afterwards."""
-    left_out = [f"--ignore={folder}" for folder in (NO_DATABASE if database != "sqlite" else ())]
+    once = NO_DATABASE if database != "sqlite" else ()
+    left_out = [f"--ignore={folder}" for folder in (*once, *but)]
     if not _call(python, *PARALLEL, "-m", "not alone and not browser", *left_out, database=database):
         return False
     return database != "postgresql" or _call(python, *PYTEST, "-m", "alone", database=database)
