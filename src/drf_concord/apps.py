@@ -19,7 +19,13 @@ class ConcordConfig(AppConfig):
 
     def ready(self) -> None:
         """Keep the triggers right round migrations, hear of logouts, and register the checks."""
+        from rest_framework.settings import DEFAULTS
+
         from . import checks, triggers
+
+        # Views without anything of ours save locked objects too; a project that has its own handler keeps it.
+        if DEFAULTS["EXCEPTION_HANDLER"] == "rest_framework.views.exception_handler":
+            DEFAULTS["EXCEPTION_HANDLER"] = "drf_concord.rest.exceptions.exception_handler"
 
         if apps.is_installed("django.contrib.auth"):
             from django.contrib.auth.signals import user_logged_out

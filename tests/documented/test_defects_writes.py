@@ -118,9 +118,8 @@ class Locked(SocketCase):
 @pytest.mark.django_db
 @pytest.mark.urls(__name__)
 @pytest.mark.parametrize("method", ["put", "patch", "delete"])
-def test_a_plain_view_answers_a_locked_model_with_a_conflict(method: str, settings: Any) -> None:
+def test_a_plain_view_answers_a_locked_model_with_a_conflict(method: str) -> None:
     """D-8: the model's refusal was an error of the server."""
-    settings.REST_FRAMEWORK = {"EXCEPTION_HANDLER": "drf_concord.rest.exceptions.exception_handler"}
     report = Report.objects.create(title="a", sealed=True)
     client = APIClient(raise_request_exception=False)
     answer = getattr(client, method)(f"/reports/{report.pk}/", {"title": "b"}, format="json")

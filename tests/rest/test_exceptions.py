@@ -11,6 +11,7 @@ from rest_framework import serializers
 from rest_framework import viewsets as drf
 from rest_framework.response import Response
 from rest_framework.routers import SimpleRouter
+from rest_framework.settings import api_settings
 from rest_framework.test import APIClient
 from rest_framework.views import exception_handler as drf_exception_handler
 
@@ -176,6 +177,12 @@ def test_the_handler_of_a_project_by_its_setting(api: APIClient, frozen: Note) -
         body = patch(api, f"/ours/{frozen.pk}/").json()
     assert body["status"] == 409
     assert body["error"]["code"] == "object_locked"
+
+
+def test_without_a_setting_it_is_this_packages() -> None:
+    assert api_settings.EXCEPTION_HANDLER is exception_handler
+    with override_settings(REST_FRAMEWORK={"EXCEPTION_HANDLER": f"{__name__}.enveloping"}):
+        assert api_settings.EXCEPTION_HANDLER is enveloping
 
 
 # --------------------------------------------------------------------------------- problem details

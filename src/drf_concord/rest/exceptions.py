@@ -101,9 +101,10 @@ class APIObjectAlreadyUnlocked(Conflict):
 
 
 def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
-    """Answer the package's errors from any view: name it as DRF's ``EXCEPTION_HANDLER``.
+    """Answer the package's errors from any view; the default of DRF's ``EXCEPTION_HANDLER``.
 
-    Views of ours do this by themselves; plain ones that save a ``Lockable`` object would answer 500.
+    Views of ours do this by themselves; plain ones that save a locked object would answer 500. A project with
+    a handler of its own calls this one in the place of DRF's.
     """
     if isinstance(exc, ConcordError):
         exc = APIConcordError(exc)
