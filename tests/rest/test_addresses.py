@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.db import connection, transaction
+from django.http import Http404
 from django.test import RequestFactory, override_settings
 from django.test.utils import CaptureQueriesContext
 from django.urls import include, path
@@ -15,11 +16,13 @@ from rest_framework import serializers
 from rest_framework.filters import BaseFilterBackend
 from rest_framework.permissions import BasePermission
 from rest_framework.routers import SimpleRouter
-from rest_framework.test import APIClient
+from rest_framework.test import APIClient, APIRequestFactory
+from rest_framework.viewsets import GenericViewSet
 
 from drf_concord import rows
 from drf_concord.rest import addresses, viewsets
 from drf_concord.rest.addresses import Address, address_of, finds_by_key
+from drf_concord.rest.mixins import UpdateModelMixin
 from tests.app.models import Item, Note, Slugged
 from tests.concurrency.threads import PATIENCE, Call, others_wait, swift_flush
 from tests.kinds.models import Clause, Contract, Keyed
@@ -96,6 +99,33 @@ class OwnFilterView(NoteView):
         return super().filter_queryset(queryset).exclude(text="hidden")
 
 
+class Visible(GenericViewSet):
+    """The base class of a project's views."""
+
+    def filter_queryset(self, queryset: Any) -> Any:
+        return super().filter_queryset(queryset).exclude(text="hidden")
+
+
+class BehindView(UpdateModelMixin, Visible):
+    """Has the project's base behind our mixin, which calls it."""
+
+    queryset = Note.objects.order_by("pk")
+    serializer_class = serializer_of(Note)
+
+
+class Refusing(GenericViewSet):
+    def get_object(self) -> Any:
+        found = super().get_object()
+        if found.text == "hidden":
+            raise Http404
+        return found
+
+
+class RefusingView(UpdateModelMixin, Refusing):
+    queryset = Note.objects.order_by("pk")
+    serializer_class = serializer_of(Note)
+
+
 class NarrowView(NoteView):
     queryset = Note.objects.exclude(text="hidden")
 
@@ -117,6 +147,8 @@ VIEWS = {
     "backend": BackendView,
     "own-filter": OwnFilterView,
     "narrow": NarrowView,
+    "behind": BehindView,
+    "refusing": RefusingView,
     "permitted": PermittedView,
 }
 for name, view in VIEWS.items():
@@ -221,6 +253,8 @@ class Elsewhere:
         (OwnFilterView, False),
         (NarrowView, False),
         (OwnWayView, False),
+        (BehindView, False),
+        (RefusingView, False),
     ],
 )
 def test_what_a_key_alone_finds(view: Any, alone: bool) -> None:
@@ -237,12 +271,38 @@ def test_a_queryset_of_one_request_counts_like_that_of_the_class() -> None:
     assert finds_by_key(NoteView(), "default")
 
 
-@pytest.mark.parametrize("name", ["backend", "own-filter", "narrow", "visible", "permitted"])
+@pytest.mark.parametrize(
+    "name", ["backend", "own-filter", "narrow", "visible", "permitted", "behind", "refusing"]
+)
 def test_what_is_not_shown_is_not_written(api: APIClient, name: str) -> None:
     shown, hidden = Note.objects.create(text="one"), Note.objects.create(text="hidden")
     refused = 403 if name == "permitted" else 404
     answers = [patch(api, f"/{name}/{note.pk}/").status_code for note in (shown, hidden)]
     assert answers == [200, refused]
+    hidden.refresh_from_db()
+    assert hidden.text == "hidden"
+
+
+def find_nothing(*args: Any) -> Any:
+    raise Http404
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"get_object": find_nothing},
+        {"get_queryset": Note.objects.none},
+        {"filter_queryset": find_nothing},
+        {"queryset": Note.objects.none()},
+        {"filter_backends": [OnlyMine]},
+    ],
+)
+def test_what_a_route_gives_a_view_counts(given: dict[str, Any]) -> None:
+    hidden = Note.objects.create(text="hidden")
+    route: Any = NoteView.as_view({"patch": "partial_update"}, **given)
+    assert (
+        route(APIRequestFactory().patch("/", {"text": "two"}, format="json"), pk=hidden.pk).status_code == 404
+    )
     hidden.refresh_from_db()
     assert hidden.text == "hidden"
 

@@ -574,6 +574,17 @@ def test_a_view_that_lets_write_whom_it_does_not_let_read(item: Item, view: Any)
     assert "ETag" not in response
 
 
+def test_a_route_that_lets_write_whom_it_does_not_let_read(item: Item) -> None:
+    def only_writers(request: Any) -> None:
+        if request.method == "GET":
+            raise PermissionDenied
+
+    patch: Any = ItemView.as_view({"patch": "partial_update"}, check_permissions=only_writers)
+    response = patch(APIRequestFactory().patch("/", {"text": "two"}, format="json"), pk=item.pk)
+    assert response.status_code == 200
+    assert "ETag" not in response
+
+
 @pytest.mark.parametrize("classes", [[AllowAny], [IsAuthenticatedOrReadOnly, IsAuthenticated]])
 def test_nobody_is_asked_where_all_who_write_may_read(
     item: Item, monkeypatch: pytest.MonkeyPatch, django_user_model: Any, classes: Any

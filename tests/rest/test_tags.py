@@ -15,9 +15,11 @@ from rest_framework.generics import GenericAPIView
 from rest_framework.renderers import BrowsableAPIRenderer, JSONRenderer
 from rest_framework.routers import SimpleRouter
 from rest_framework.test import APIClient, APIRequestFactory
+from rest_framework.viewsets import GenericViewSet
 
 from drf_concord.protocol.etags import parse_tag, version_of
 from drf_concord.rest import tags, viewsets
+from drf_concord.rest.mixins import RetrieveModelMixin
 from drf_concord.rest.serializers import ETagField
 from tests.app.models import Bare, Event, Folder, Item, Restaurant
 from tests.app.models import Tag as Label
@@ -226,6 +228,24 @@ class WithFinalize(View):
         return super().finalize_response(request, response, *args, **kwargs)
 
 
+class Counting(GenericViewSet):
+    """The base class of a project's views."""
+
+    shown = 0
+
+    def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
+        Counting.shown += 1
+        response.data = {"shown": Counting.shown, "object": response.data}
+        return super().finalize_response(request, response, *args, **kwargs)
+
+
+class BehindView(RetrieveModelMixin, Counting):
+    """Has the project's base behind our mixin, which calls it."""
+
+    queryset = Item.objects.order_by("pk")
+    serializer_class = Flat
+
+
 class WithSerializerClass(View):
     """Decides per request which of two flat serializers it is."""
 
@@ -330,7 +350,7 @@ for name, view in {
     "computed": ComputedView, "path": PathView, "many": ManyView, "dynamic": DynamicView,
     "linked": LinkedView, "papers": PaperView, "dated": DatedView, "only": OnlyView, "bare": BareView,
     "callable": CallableView, "static": StaticView, "unversioned": UnversionedView,
-    "content": ContentItemView,
+    "content": ContentItemView, "behind": BehindView,
 }.items():  # fmt: skip
     router.register(name, view, basename=name)
 urlpatterns = [path("", include(router.urls))]
@@ -378,7 +398,7 @@ def test_whatever_else_it_shows_or_overrides_makes_it_not_flat(serializer: Any) 
     assert tags.flat_shape(View, serializer) is None
 
 
-@pytest.mark.parametrize("view", [WithRetrieve, WithGetObject, WithGetSerializer, WithFinalize])
+@pytest.mark.parametrize("view", [WithRetrieve, WithGetObject, WithGetSerializer, WithFinalize, BehindView])
 def test_a_view_that_changes_what_is_shown_is_not_flat(view: Any) -> None:
     assert tags.flat_shape(view, Flat) is None
 
@@ -488,6 +508,21 @@ def test_a_media_type_and_its_parameters(api: APIClient, item: Item) -> None:
     html = answer(api, f"/flat/{item.pk}/", tag, Accept="text/html")
     assert html.status_code == 200
     assert html["ETag"] != tag
+
+
+def test_a_base_class_behind_ours_changes_what_is_shown(api: APIClient, item: Item) -> None:
+    first = answer(api, f"/behind/{item.pk}/")
+    second = answer(api, f"/behind/{item.pk}/", first["ETag"])
+    assert second.status_code == 200
+    assert second["ETag"] != first["ETag"]
+
+
+def test_a_route_that_gives_a_view_its_serializer(item: Item) -> None:
+    plain: Any = View.as_view({"get": "retrieve"})
+    given: Any = View.as_view({"get": "retrieve"}, get_serializer=lambda obj: WithPath(obj))
+    tag = plain(APIRequestFactory().get("/"), pk=item.pk).render()["ETag"]
+    other = given(APIRequestFactory().get("/", headers={"If-None-Match": tag}), pk=item.pk).render()
+    assert other.status_code == 200
 
 
 def test_an_own_renderer_is_not_trusted(api: APIClient, item: Item) -> None:

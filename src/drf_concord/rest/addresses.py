@@ -26,6 +26,7 @@ __all__ = ["Address", "address_of", "finds_by_key"]
 SMALL = 64 * 1024
 """Bytes of a body that is read before it is known whether the caller may see the object at all."""
 FITS = 32767  # the largest number that a column of any kind of integer can hold
+FINDERS = ("get_object", "get_queryset", "filter_queryset")
 VENDORS = {"sqlite", "postgresql"}  # which can be asked for a row without waiting for it
 
 
@@ -46,7 +47,7 @@ def address_of(view: Any) -> Address | None:
     body.
     """
     model, view_class = _model_of(view), cast("Any", type(view))
-    if model is None or not _plain(view_class) or not _small(view.request):
+    if model is None or not _plain(view_class) or "get_object" in vars(view) or not _small(view.request):
         return None
     using = router.db_for_write(model)
     connection, meta = connections[using], model._meta
@@ -66,12 +67,12 @@ def finds_by_key(view: Any, using: str) -> bool:
     if queryset is None or view.filter_backends or router.routers or using != DEFAULT_DB_ALIAS:
         return False
     view_class = cast("Any", type(view))
-    return _finds_all(view_class) and _is_everything(queryset)
+    return _finds_all(view_class) and not tags.own(view, FINDERS) and _is_everything(queryset)
 
 
 @functools.cache
 def _finds_all(view: Any) -> bool:
-    return not any(tags.redefines(view, name) for name in ("get_object", "get_queryset", "filter_queryset"))
+    return not any(tags.redefines(view, name) for name in FINDERS)
 
 
 # A view's queryset is one object as long as its class is; those that live shorter leave the cache with it.

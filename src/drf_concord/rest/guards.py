@@ -343,7 +343,7 @@ class GuardedMixin(ConditionalMixin):
 
     def may_read(self, obj: Any) -> bool:
         """Return whether this caller, who was let in for a write, may GET an object."""
-        if _writers_read(type(self), *self.permission_classes):
+        if _writers_read(type(self), *self.permission_classes) and not tags.own(self, PERMISSION_HOOKS):
             return True
         try:
             with self.reading():

@@ -25,6 +25,8 @@ from ..protocol.preconditions import Current, last_modified
 from .serializers import ETagField
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from django.db.models import Model, QuerySet
     from rest_framework.request import Request
 
@@ -37,6 +39,7 @@ __all__ = [
     "digest",
     "flat_shape",
     "flat_variant",
+    "own",
     "redefines",
     "source_of",
     "text_of",
@@ -135,8 +138,8 @@ def source_of(view: Any, obj: Model) -> Source:
 
 def declared(view: Any) -> Any:
     """Return the view's ``etag_from`` as it was written: a function there is not a method."""
-    own, view_class = vars(view), cast("Any", type(view))
-    return _written(own["etag_from"]) if "etag_from" in own else _declared(view_class)
+    given, view_class = vars(view), cast("Any", type(view))
+    return _written(given["etag_from"]) if "etag_from" in given else _declared(view_class)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -190,6 +193,8 @@ def flat_variant(view: Any, request: Request) -> str | None:
     renderer = getattr(request, "accepted_renderer", None)
     if type(renderer) is not JSONRenderer:
         return None  # other renderers may show the user, a form, the time
+    if own(view, VIEW_HOOKS):
+        return None
     view_class: Any = type(view)
     shown = flat_shape(view_class, view.get_serializer_class())
     if shown is None:
@@ -248,8 +253,14 @@ def _reachable(cls: type[Any]) -> bool:
 
 def redefines(cls: type[Any], name: str) -> bool:
     """Tell whether a project's class has a method of its own where this package or DRF has one."""
-    owner = next((c for c in cls.__mro__ if name in vars(c)), object)
-    return owner is not object and not owner.__module__.startswith(KNOWN)
+    # Not only the first one: ours calls what stands behind it, which may be a project's.
+    owners = (c for c in cls.__mro__ if c is not object and name in vars(c))
+    return any(not c.__module__.startswith(KNOWN) for c in owners)
+
+
+def own(view: Any, names: Collection[str]) -> bool:
+    """Tell whether a view was given one of these methods for itself, as by ``as_view(get_queryset=..)``."""
+    return not vars(view).keys().isdisjoint(names)
 
 
 def _is_column(field: Any, columns: dict[str, Any]) -> bool:
