@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.db import DEFAULT_DB_ALIAS, connection, models
-from django.db.models import Prefetch, Value
+from django.db import DEFAULT_DB_ALIAS, connections, models
+from django.db.models import Prefetch, QuerySet, Value
+from django.db.models.lookups import Exact
+from django.db.models.sql import Query
+from django.test.utils import register_lookup
 from django.utils.timezone import now
 
 from drf_concord import keyed, rows
@@ -29,6 +33,15 @@ MADE: dict[str, Any] = {
     "bare": lambda: Bare.objects.create(text="no version"),
     "user": lambda: get_user_model().objects.create(username="ada", is_staff=True, last_login=now()),
 }
+
+
+@pytest.fixture
+def unwritten() -> Iterator[Any]:
+    """The connection, before and after the test without any statements."""
+    this = connections[DEFAULT_DB_ALIAS]
+    this.__dict__.pop("_concord_selects", None)
+    yield this
+    this.__dict__.pop("_concord_selects", None)
 
 
 def read(model: Any, pk: Any) -> Any:
@@ -79,10 +92,33 @@ def test_what_is_waited_for_is_not_read() -> None:
         assert entry.instance is None
 
 
-def test_what_the_orm_would_not_ask_has_no_statement() -> None:
-    connection.__dict__.pop("_concord_selects", None)
-    assert keyed.select(connection, Pair, 10**30) is None  # no column holds that number
-    assert keyed.select(connection, Note, 1) is not None
+def test_what_the_orm_would_not_ask_has_no_statement(unwritten: Any) -> None:
+    assert keyed.select(unwritten, Pair, 10**30) is None  # no column holds that number
+    assert keyed.select(unwritten, Pair, 1) is not None  # but this one
+
+
+def test_a_key_that_is_compared_in_its_own_way_has_no_statement(unwritten: Any) -> None:
+    class Lower(Exact):
+        """Asks for another key than the one that it is given."""
+
+        def process_rhs(self, compiler: Any, connection: Any) -> Any:
+            sql, given = super().process_rhs(compiler, connection)
+            return sql, [value.lower() for value in given]
+
+    field: Any = Texted._meta.pk
+    with register_lookup(field, Lower, lookup_name="exact"):
+        assert keyed.select(unwritten, Texted, "A") is None
+    unwritten._concord_selects.clear()
+    assert keyed.select(unwritten, Texted, "A") is not None
+
+
+def test_a_column_that_is_read_by_an_expression(unwritten: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def percent(compiler: Any, sql: str, parameters: Any) -> Any:
+        return f"'100 %%s ' || {sql}", parameters
+
+    monkeypatch.setattr(Note._meta.get_field("text"), "select_format", percent)
+    note = Note.objects.create(text="sure")
+    assert [read(Note, note.pk).text, Note.objects.get(pk=note.pk).text] == ["100 %s sure"] * 2
 
 
 # ------------------------------------------------------------------------------- what is everything
@@ -185,6 +221,17 @@ class Above(Fetching):
 )
 def test_a_class_of_querysets_that_reads_its_own_way(kind: Any, everything: bool) -> None:
     assert keyed.is_everything(kind(Note)) is everything
+
+
+class Trees(Query):
+    """Writes its own SQL."""
+
+
+def test_a_query_of_an_own_class_makes_it_something_else() -> None:
+    given = Note.objects.all()
+    given.query.__class__ = Trees
+    assert not keyed.is_everything(given)
+    assert not keyed.is_everything(QuerySet(Note, query=Trees(Note)))
 
 
 def test_what_this_does_not_know_makes_it_something_else() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ __all__ = ["LOCK_COLUMNS", "Statement", "chain", "lock_row", "plain_cursor", "re
 
 Statement = tuple[str, list[Any]]
 
+PLACEHOLDER = re.compile(r"(?<!%)%s")
 LOCK_COLUMNS = (
     "generation, mode, holder, client, token_hash, scope, reason, acquired_at, renewed_at, expires_at, broken"
 )
@@ -94,7 +96,7 @@ class _Sqlite:
 
 @functools.lru_cache(maxsize=128)
 def _question_marks(sql: str) -> str:
-    return sql.replace("%s", "?")
+    return PLACEHOLDER.sub("?", sql).replace("%%", "%")
 
 
 def _takes_several(connection: BaseDatabaseWrapper) -> bool:
