@@ -7,6 +7,7 @@ import uuid
 from typing import Any
 
 import pytest
+from django.core.exceptions import ValidationError
 from django.db import connection, transaction
 from django.http import Http404
 from django.test import RequestFactory, override_settings
@@ -25,7 +26,7 @@ from drf_concord.rest.addresses import Address, address_of, finds_by_key
 from drf_concord.rest.mixins import UpdateModelMixin
 from tests.app.models import Item, Note, Slugged
 from tests.concurrency.threads import PATIENCE, Call, others_wait, swift_flush
-from tests.kinds.models import Clause, Contract, Keyed
+from tests.kinds.models import Badge, Clause, Contract, Keyed, Root
 
 __all__ = ["swift_flush"]  # a fixture
 
@@ -139,6 +140,15 @@ class PermittedView(NoteView):
     permission_classes = (NotHidden,)
 
 
+class BadgeView(viewsets.ModelViewSet):
+    queryset = Badge.objects.order_by("pk")
+
+    class serializer_class(serializers.ModelSerializer):
+        class Meta:
+            model = Badge
+            fields = ["text"]
+
+
 router = SimpleRouter()
 VIEWS = {
     "note": NoteView,
@@ -149,6 +159,8 @@ VIEWS = {
     "narrow": NarrowView,
     "behind": BehindView,
     "refusing": RefusingView,
+    "badge": BadgeView,
+    "keyed": KeyedView,
     "permitted": PermittedView,
 }
 for name, view in VIEWS.items():
@@ -234,6 +246,39 @@ def test_a_wrong_guess_is_seen_and_writes_the_right_row(api: APIClient) -> None:
 
 def test_a_key_that_nobody_has_is_404(api: APIClient) -> None:
     assert patch(api, "/note/1/").status_code == 404
+
+
+@pytest.mark.parametrize("key", ["-1", "9223372036854775808", "9" * 40, "abc", "1.5", "1_0", "%20", "%00"])
+@pytest.mark.parametrize("name", ["note", "badge", "keyed"])
+def test_a_key_that_no_row_can_have_is_404(api: APIClient, name: str, key: str) -> None:
+    assert patch(api, f"/{name}/{key}/").status_code == 404
+    assert api.get(f"/{name}/{key}/").status_code == 404
+    badge = Badge.objects.create(root=Root.objects.create())
+    assert patch(api, f"/badge/{badge.pk}/").status_code == 200
+
+
+@pytest.mark.parametrize("method", ["to_python", "get_prep_value"])
+@pytest.mark.parametrize("error", [TypeError, ValueError, ValidationError("No.")])
+def test_a_field_may_refuse_a_key_in_its_own_way(
+    api: APIClient, monkeypatch: pytest.MonkeyPatch, method: str, error: Any
+) -> None:
+    def refuse(value: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(Keyed._meta.pk, method, refuse)
+    assert seen(KeyedView, str(uuid.uuid4())) is None
+    if method == "get_prep_value":  # that one the ORM asks as well
+        assert patch(api, f"/keyed/{uuid.uuid4()}/").status_code == 404
+
+
+def test_a_key_that_the_database_cannot_compare_is_404(
+    api: APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    field: Any = Keyed._meta.pk
+    for method in ("to_python", "get_prep_value", "get_db_prep_value"):
+        monkeypatch.setattr(field, method, lambda value, *args, **kwargs: value)
+    assert seen(KeyedView, "no-uuid") is not None
+    assert patch(api, "/keyed/no-uuid/").status_code == 404
 
 
 # ------------------------------------------------------------------------ read as it is being locked

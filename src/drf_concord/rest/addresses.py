@@ -110,8 +110,15 @@ def _small(request: Request) -> bool:
 def _key(field: Any, value: Any, connection: Any) -> Any:
     try:
         pk = field.to_python(value)
-    except ValidationError:
+        field.get_prep_value(pk)
+    except (
+        TypeError,
+        ValueError,
+        ValidationError,
+    ):  # all that REST framework takes for "there is no such key"
         return None
+    while field.remote_field is not None:
+        field = field.target_field
     if pk is None or (isinstance(pk, str) and "\0" in pk):
         return None
     if isinstance(field, IntegerField) and not 0 <= pk <= FITS:

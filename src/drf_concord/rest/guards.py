@@ -139,7 +139,8 @@ class GuardedMixin(ConditionalMixin):
             return self._locked
         try:
             return super().get_object()
-        except DataError as error:  # a key that the database cannot even compare, as with a NUL in it
+        except (DataError, OverflowError) as error:
+            # A key that the database cannot even compare, as with a NUL in it, or too many digits for SQLite.
             raise Http404 from error
 
     def filter_queryset(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
