@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
-from django.db import connection, transaction
+from django.db import connection, connections, transaction
 from django.http import Http404
 from django.test import RequestFactory, override_settings
 from django.test.utils import CaptureQueriesContext
@@ -366,6 +366,50 @@ def test_whoever_watches_the_queries_sees_them_all(api: APIClient) -> None:
         assert patch(api, f"/note/{note.pk}/").status_code == 200
     for words in ("concord_lock", '"app_note"."text"', 'UPDATE "app_note"'):
         assert sum(words in sql for sql in seen) >= 1, words
+
+
+class Listening:
+    """A cursor that tells what it is asked."""
+
+    def __init__(self, cursor: Any, heard: list[str]) -> None:
+        self._cursor, self._heard = cursor, heard
+
+    def __enter__(self) -> Any:
+        self._cursor.__enter__()
+        return self
+
+    def __exit__(self, *args: Any) -> Any:
+        return self._cursor.__exit__(*args)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cursor, name)
+
+    def execute(self, sql: str, parameters: Any = None) -> Any:
+        self._heard.append(sql)
+        return self._cursor.execute(sql, parameters)
+
+
+@pytest.mark.parametrize("by", ["connection", "backend"])
+def test_who_makes_cursors_of_his_own_sees_what_they_are_asked(
+    api: APIClient, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    """As tracers do, which replace a method of a connection, and backends of others, which inherit."""
+    note, heard = Note.objects.create(text="one"), []
+    this: Any = connections["default"]
+    if by == "connection":
+        plain = this.cursor
+        monkeypatch.setattr(this, "cursor", lambda: Listening(plain(), heard), raising=False)
+    else:
+
+        class Wrapper(type(this)):  # type: ignore[misc]
+            def make_cursor(self, cursor: Any) -> Any:
+                return Listening(super().make_cursor(cursor), heard)
+
+        monkeypatch.setattr(this, "__class__", Wrapper)
+    assert patch(api, f"/note/{note.pk}/").status_code == 200
+    monkeypatch.undo()
+    for words in ("concord_lock", '"app_note"."text"', 'UPDATE "app_note"'):
+        assert any(words in sql for sql in heard), words
 
 
 def test_a_broken_transaction_is_said_to_be_one() -> None:
