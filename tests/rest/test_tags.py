@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -545,6 +546,43 @@ def test_a_language_a_time_zone_and_a_release(api: APIClient) -> None:
         assert response.json()["start"].endswith("+09:00")
     with override_settings(CONCORD={"RELEASE": "2"}):
         assert answer(api, f"/dated/{event.pk}/", tag).status_code == 200
+
+
+class InLanguage:
+    """Gives a column's value in the language of the request, as packages for translated models do."""
+
+    def __get__(self, obj: Any, owner: Any = None) -> Any:
+        return self if obj is None else f"{translation.get_language()} {obj.__dict__['text']}"
+
+    def __set__(self, obj: Any, value: Any) -> None:
+        obj.__dict__["text"] = value
+
+
+@pytest.fixture
+def unshaped() -> Iterator[None]:
+    """What is known of serializers is found out anew in this test."""
+    tags.flat_shape.cache_clear()
+    yield
+    tags.flat_shape.cache_clear()
+
+
+@pytest.mark.usefixtures("unshaped")
+@pytest.mark.parametrize("by", ["the model", "the field"])
+def test_a_text_that_depends_on_the_language(
+    api: APIClient, item: Item, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    def read(value: Any, *args: Any) -> str:
+        return f"{translation.get_language()} {value}"
+
+    if by == "the model":
+        monkeypatch.setattr(Item, "text", InLanguage())
+    else:
+        monkeypatch.setattr(Item._meta.get_field("text"), "from_db_value", read, raising=False)
+    english = answer(api, f"/flat/{item.pk}/")
+    assert answer(api, f"/flat/{item.pk}/", english["ETag"]).status_code == 304
+    with translation.override("de"):
+        german = answer(api, f"/flat/{item.pk}/", english["ETag"])
+    assert (german.status_code, german.json()["text"][:3]) == (200, "de ")
 
 
 def test_a_version_of_the_api(item: Item) -> None:

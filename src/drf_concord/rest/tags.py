@@ -234,12 +234,13 @@ def flat_shape(view: Any, serializer: Any) -> Shape | None:
         return None
     if any(redefines(serializer, name) for name in SERIALIZER_HOOKS):
         return None
-    columns = {f.name: f for f in serializer.Meta.model._meta.concrete_fields}
+    model = serializer.Meta.model
+    columns = {f.name: f for f in model._meta.concrete_fields if _is_kept(model, f)}
     columns |= {f.attname: f for f in columns.copy().values()}
     shown = {name: field for name, field in serializer().fields.items() if not field.write_only}
     if not all(_is_column(field, columns) for field in shown.values()):
         return None
-    differs = any(type(field) not in EVERYWHERE for field in shown.values())
+    differs = any(_differs(field, columns.get(field.source)) for field in shown.values())
     return Shape(f"{serializer.__module__}.{serializer.__qualname__}", tuple(shown), differs)
 
 
@@ -261,6 +262,17 @@ def redefines(cls: type[Any], name: str) -> bool:
 def own(view: Any, names: Collection[str]) -> bool:
     """Tell whether a view was given one of these methods for itself, as by ``as_view(get_queryset=..)``."""
     return not vars(view).keys().isdisjoint(names)
+
+
+def _is_kept(model: type[Model], column: Any) -> bool:
+    """Tell whether a model's attribute is what its column holds, and nothing that computes it."""
+    attribute = inspect.getattr_static(model, column.attname)
+    return type(attribute).__module__.startswith("django.")
+
+
+def _differs(field: Any, column: Any) -> bool:
+    """Tell whether a value may be shown, or read, differently in another language or time zone."""
+    return type(field) not in EVERYWHERE or hasattr(column, "from_db_value")
 
 
 def _is_column(field: Any, columns: dict[str, Any]) -> bool:
