@@ -64,7 +64,8 @@ def plain_cursor(connection: BaseDatabaseWrapper) -> AbstractContextManager[Any]
     """
     connection.validate_no_broken_transaction()
     watched = connection.queries_logged or connection.execute_wrappers or "cursor" in vars(connection)
-    if watched or not _makes_djangos_cursors(type(connection)):
+    kind: Any = type(connection)
+    if watched or not _makes_djangos_cursors(kind):
         return connection.cursor()
     if connection.vendor == "sqlite":
         return _Sqlite(connection.connection.cursor())

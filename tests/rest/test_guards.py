@@ -126,6 +126,31 @@ class LenientView(ItemView):
     precondition_required = False
 
 
+class Voted(ItemView):
+    """Who may do these may not GET: not at all, or not this object."""
+
+    queryset = Item.objects.filter(hidden="")
+    permission_classes = [AllowAny]
+
+    def _done(self) -> Response:
+        return Response({"done": self.get_object().pk})
+
+    @action(detail=True, methods=["post"], queryset=Item.objects.all())
+    @guarded
+    def vote(self, request: Any, pk: Any = None) -> Response:
+        return self._done()
+
+
+class Closed(Voted):
+    queryset = Item.objects.all()
+    permission_classes = [IsAdminUser]
+
+    @action(detail=True, methods=["post"], permission_classes=[AllowAny])
+    @guarded
+    def vote(self, request: Any, pk: Any = None) -> Response:
+        return self._done()
+
+
 class WriteOnlyDatabase:
     """Reads from a replica."""
 
@@ -140,7 +165,7 @@ router = SimpleRouter()
 for name, view in {
     "item": ItemView, "open": OpenView, "owned": OwnedView, "kept": KeptView, "slug": SlugView,
     "unfiltered": UnfilteredView, "nesting": NestingView, "requiring": RequiringView,
-    "lenient": LenientView,
+    "lenient": LenientView, "voted": Voted, "closed": Closed,
 }.items():  # fmt: skip
     router.register(name, view, basename=name)
 urlpatterns = [
@@ -583,6 +608,27 @@ def test_a_route_that_lets_write_whom_it_does_not_let_read(item: Item) -> None:
     response = patch(APIRequestFactory().patch("/", {"text": "two"}, format="json"), pk=item.pk)
     assert response.status_code == 200
     assert "ETag" not in response
+
+
+@pytest.mark.parametrize("name", ["voted", "closed"])
+def test_an_action_for_those_who_may_not_read_shows_them_nothing(api: APIClient, name: str) -> None:
+    hidden = Item.objects.create(text="secret", hidden="yes")
+    refused = api.get(f"/{name}/{hidden.pk}/").status_code
+    assert refused in {403, 404}
+    done = api.post(f"/{name}/{hidden.pk}/vote/")
+    assert done.json() == {"done": hidden.pk}
+    assert "ETag" not in done
+    stale = api.post(f"/{name}/{hidden.pk}/vote/", headers={"If-Match": '"x-1"'})
+    assert stale.status_code == refused
+    assert b"secret" not in stale.content
+
+
+@pytest.mark.parametrize("name", ["voted", "closed"])
+def test_an_action_shows_the_tag_to_those_who_may_read(as_boss: APIClient, item: Item, name: str) -> None:
+    assert tag_of(as_boss, f"/{name}/{item.pk}/")
+    assert "ETag" in as_boss.post(f"/{name}/{item.pk}/vote/")
+    stale = as_boss.post(f"/{name}/{item.pk}/vote/", headers={"If-Match": '"x-1"'})
+    assert (stale.status_code, stale.json()["current"]["id"]) == (412, item.pk)
 
 
 @pytest.mark.parametrize("classes", [[AllowAny], [IsAuthenticatedOrReadOnly, IsAuthenticated]])
