@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.db import connections
 from django.http import Http404
@@ -21,6 +22,7 @@ from rest_framework.parsers import JSONParser
 from rest_framework.permissions import (
     AllowAny,
     BasePermission,
+    DjangoModelPermissions,
     IsAdminUser,
     IsAuthenticated,
     IsAuthenticatedOrReadOnly,
@@ -606,6 +608,23 @@ def test_a_route_that_lets_write_whom_it_does_not_let_read(item: Item) -> None:
 
     patch: Any = ItemView.as_view({"patch": "partial_update"}, check_permissions=only_writers)
     response = patch(APIRequestFactory().patch("/", {"text": "two"}, format="json"), pk=item.pk)
+    assert response.status_code == 200
+    assert "ETag" not in response
+
+
+def test_a_permission_that_was_told_to_ask_for_more(
+    item: Item, monkeypatch: pytest.MonkeyPatch, django_user_model: Any
+) -> None:
+    monkeypatch.setitem(DjangoModelPermissions.perms_map, "GET", ["%(app_label)s.view_%(model_name)s"])
+    guards._writers_read.cache_clear()
+    writer = django_user_model.objects.create(username="ada")
+    writer.user_permissions.add(Permission.objects.get(codename="change_item"))
+    patch: Any = ItemView.as_view({"patch": "partial_update"}, permission_classes=[DjangoModelPermissions])
+    request = APIRequestFactory().patch("/", {"text": "two"}, format="json")
+    force_authenticate(request, writer)
+    response = patch(request, pk=item.pk)
+    monkeypatch.undo()
+    guards._writers_read.cache_clear()
     assert response.status_code == 200
     assert "ETag" not in response
 

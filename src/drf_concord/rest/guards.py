@@ -399,7 +399,8 @@ def _given(view: Any, action: str | None) -> dict[str, Any]:
 @lru_cache(maxsize=1024)
 def _writers_read(view: Any, action: str | None, *classes: Any) -> bool:
     """Return whether a view lets everybody read whom it lets write, as far as that can be told beforehand."""
-    if not OTHERS.isdisjoint(_given(view, action)):
+    asks = any(getattr(c, "perms_map", {}).get("GET") for c in classes)  # a project may fill that in
+    if asks or not OTHERS.isdisjoint(_given(view, action)):
         return False
     return READERS.issuperset(classes) and not any(tags.redefines(view, name) for name in PERMISSION_HOOKS)
 
