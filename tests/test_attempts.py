@@ -22,25 +22,28 @@ pytestmark = [
 
 
 class Fault(Exception):
-    def __init__(self, sqlstate: str) -> None:
-        self.sqlstate = sqlstate
+    """As a driver raises it, each of which has a name of its own for the code."""
+
+    def __init__(self, code: str, name: str = "sqlstate") -> None:
+        setattr(self, name, code)
 
 
-def failing(sqlstate: str, times: int, tries: list[int]) -> Any:
+def failing(sqlstate: str, times: int, tries: list[int], name: str = "sqlstate") -> Any:
     def attempt() -> str:
         tries.append(1)
         if len(tries) <= times:
-            raise OperationalError("failed") from Fault(sqlstate)
+            raise OperationalError("failed") from Fault(sqlstate, name)
         return "done"
 
     return attempt
 
 
+@pytest.mark.parametrize("name", ["sqlstate", "pgcode"])
 @pytest.mark.parametrize("sqlstate", ["40001", "40P01"])
-def test_a_serialization_failure_is_tried_again(sqlstate: str) -> None:
+def test_a_serialization_failure_is_tried_again(sqlstate: str, name: str) -> None:
     tries: list[int] = []
 
-    assert attempts.run(failing(sqlstate, 3, tries), using="default", conditional=False) == "done"
+    assert attempts.run(failing(sqlstate, 3, tries, name), using="default", conditional=False) == "done"
     assert len(tries) == 4
 
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import uuid
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.db import DEFAULT_DB_ALIAS, connection, models
-from django.db.models import Prefetch, Value
+from django.db import DEFAULT_DB_ALIAS, connection, connections, models
+from django.db.models import Prefetch, QuerySet, Value
+from django.db.models.lookups import Exact
+from django.db.models.sql import Query
+from django.test.utils import isolate_apps, register_lookup
 from django.utils.timezone import now
 
 from drf_concord import keyed, rows
@@ -31,6 +38,15 @@ MADE: dict[str, Any] = {
 }
 
 
+@pytest.fixture
+def unwritten() -> Iterator[Any]:
+    """The connection, before and after the test without any statements."""
+    this = connections[DEFAULT_DB_ALIAS]
+    this.__dict__.pop("_concord_selects", None)
+    yield this
+    this.__dict__.pop("_concord_selects", None)
+
+
 def read(model: Any, pk: Any) -> Any:
     with rows.enter(model, pk, using=DEFAULT_DB_ALIAS, wait=False, read=True) as entry:
         return entry.instance
@@ -49,6 +65,77 @@ def test_it_is_the_object_that_a_queryset_finds(name: str) -> None:
         assert [type(getattr(found, n)) for n in names] == [type(getattr(expected, n)) for n in names]
         assert (found._state.db, found._state.adding) == (DEFAULT_DB_ALIAS, False)
         assert not found.get_deferred_fields()
+
+
+class Money:
+    """What a project makes of a column."""
+
+    def __init__(self, amount: str) -> None:
+        self.amount = amount
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Money) and other.amount == self.amount
+
+    def __hash__(self) -> int:
+        return hash(self.amount)
+
+
+class MoneyField(models.CharField):  # type: ignore[type-arg]
+    def from_db_value(self, value: Any, *args: Any) -> Money:
+        return Money(value)
+
+    def get_prep_value(self, value: Any) -> Any:
+        return value.amount if isinstance(value, Money) else value
+
+
+def doubled() -> Any:
+    return models.GeneratedField(
+        expression=models.F("count") * 2, output_field=models.IntegerField(), db_persist=True
+    )
+
+
+SHAPES: dict[str, Any] = {
+    "decimal key": (
+        {"id": models.DecimalField(primary_key=True, max_digits=8, decimal_places=2)},
+        Decimal("2.50"),
+    ),
+    "date key": (
+        {"id": models.DateField(primary_key=True), "at": models.TimeField(default=time(1, 2))},
+        date(2020, 1, 2),
+    ),
+    "time key": ({"id": models.DateTimeField(primary_key=True)}, datetime(2020, 1, 2, 3, tzinfo=UTC)),
+    "duration key": ({"id": models.DurationField(primary_key=True)}, timedelta(1, 2)),
+    "address key": ({"id": models.GenericIPAddressField(primary_key=True)}, "1.2.3.4"),
+    "own key": ({"id": MoneyField(primary_key=True, max_length=9)}, Money("7")),
+    "own column": (
+        {"price": MoneyField(max_length=9, default=Money("7")), "rate": models.FloatField(default=1.5)},
+        5,
+    ),
+    "names": ({"text": models.CharField(max_length=9, default="x", db_column="Select From")}, 5),
+    "computed": ({"count": models.IntegerField(db_default=3), "double": doubled()}, 5),
+}
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("name", SHAPES)
+def test_whatever_the_key_and_the_columns_are(name: str) -> None:
+    fields, key = SHAPES[name]
+    meta = type("Meta", (), {"app_label": "app", "db_table": "odd.table name"})
+    with isolate_apps("tests.app"):
+        columns = {n: copy.copy(field) for n, field in fields.items()}
+        columns.setdefault("id", models.AutoField(primary_key=True, db_column="odd id"))
+        model: Any = type("Odd", (models.Model,), {"__module__": __name__, "Meta": meta, **columns})
+    with connection.schema_editor() as editor:
+        editor.create_model(model)
+    try:
+        model(id=key).save(force_insert=True)
+        expected, found = model.objects.get(pk=key), read(model, key)
+        names = [f.attname for f in model._meta.concrete_fields]
+        assert [getattr(found, n) for n in names] == [getattr(expected, n) for n in names]
+        assert [type(getattr(found, n)) for n in names] == [type(getattr(expected, n)) for n in names]
+    finally:
+        with connection.schema_editor() as editor:
+            editor.delete_model(model)
 
 
 def test_each_key_has_its_row() -> None:
@@ -79,10 +166,33 @@ def test_what_is_waited_for_is_not_read() -> None:
         assert entry.instance is None
 
 
-def test_what_the_orm_would_not_ask_has_no_statement() -> None:
-    connection.__dict__.pop("_concord_selects", None)
-    assert keyed.select(connection, Pair, 10**30) is None  # no column holds that number
-    assert keyed.select(connection, Note, 1) is not None
+def test_what_the_orm_would_not_ask_has_no_statement(unwritten: Any) -> None:
+    assert keyed.select(unwritten, Pair, 10**30) is None  # no column holds that number
+    assert keyed.select(unwritten, Pair, 1) is not None  # but this one
+
+
+def test_a_key_that_is_compared_in_its_own_way_has_no_statement(unwritten: Any) -> None:
+    class Lower(Exact):
+        """Asks for another key than the one that it is given."""
+
+        def process_rhs(self, compiler: Any, connection: Any) -> Any:
+            sql, given = super().process_rhs(compiler, connection)
+            return sql, [value.lower() for value in given]
+
+    field: Any = Texted._meta.pk
+    with register_lookup(field, Lower, lookup_name="exact"):
+        assert keyed.select(unwritten, Texted, "A") is None
+    unwritten._concord_selects.clear()
+    assert keyed.select(unwritten, Texted, "A") is not None
+
+
+def test_a_column_that_is_read_by_an_expression(unwritten: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def percent(compiler: Any, sql: str, parameters: Any) -> Any:
+        return f"'100 %%s ' || {sql}", parameters
+
+    monkeypatch.setattr(Note._meta.get_field("text"), "select_format", percent)
+    note = Note.objects.create(text="sure")
+    assert [read(Note, note.pk).text, Note.objects.get(pk=note.pk).text] == ["100 %s sure"] * 2
 
 
 # ------------------------------------------------------------------------------- what is everything
@@ -185,6 +295,17 @@ class Above(Fetching):
 )
 def test_a_class_of_querysets_that_reads_its_own_way(kind: Any, everything: bool) -> None:
     assert keyed.is_everything(kind(Note)) is everything
+
+
+class Trees(Query):
+    """Writes its own SQL."""
+
+
+def test_a_query_of_an_own_class_makes_it_something_else() -> None:
+    given = Note.objects.all()
+    given.query.__class__ = Trees
+    assert not keyed.is_everything(given)
+    assert not keyed.is_everything(QuerySet(Note, query=Trees(Note)))
 
 
 def test_what_this_does_not_know_makes_it_something_else() -> None:

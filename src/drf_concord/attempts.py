@@ -95,7 +95,8 @@ def _classify(error: DatabaseError) -> str | None:
     if isinstance(number, int):  # MariaDB; some of its drivers have a sqlstate too, which says less
         numbers = (("retry", MYSQL_RETRY), ("busy", MYSQL_BUSY), ("clash", MYSQL_CLASH))
         return next((kind for kind, known_numbers in numbers if number in known_numbers), None)
-    state = getattr(error.__cause__, "sqlstate", None)
+    cause = error.__cause__
+    state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)  # psycopg 3, and psycopg2
     if state is not None:
         known = (("retry", SERIALIZATION), ("busy", UNAVAILABLE), ("clash", CLASHES))
         return next((kind for kind, states in known if state in states), None)

@@ -75,7 +75,10 @@ def select(connection: BaseDatabaseWrapper, model: type[Model], pk: Any) -> Sele
     """
     known: dict[type[Model], Select | None] = connection.__dict__.setdefault("_concord_selects", {})
     if model not in known:
-        known[model] = _written(connection, model, pk)
+        try:
+            known[model] = _written(connection, model, pk)
+        except EmptyResultSet:  # no row can have this key, which says nothing of others
+            return None
     return known[model]
 
 
@@ -91,13 +94,13 @@ def read(connection: BaseDatabaseWrapper, model: type[Model], pk: Any) -> Model 
 
 
 def _written(connection: BaseDatabaseWrapper, model: type[Model], pk: Any) -> Select | None:
+    lookup: Any = model._meta.pk.get_lookup("exact")
+    if not lookup.__module__.startswith("django."):
+        return None  # it may ask for something else than the key that it is given
     query = QuerySet(model, using=connection.alias).filter(pk=pk).order_by().query
     compiler = query.get_compiler(connection=connection)
     compiler.using = connection.alias
-    try:
-        sql, parameters = compiler.as_sql()
-    except EmptyResultSet:
-        return None
+    sql, parameters = compiler.as_sql()
     if len(parameters) != 1:
         return None
     columns = [column for column, _, _ in compiler.select]
@@ -113,7 +116,7 @@ def is_everything(queryset: QuerySet[Any]) -> bool:
     """
     model = queryset.model
     alike = _alike(queryset, QuerySet(model), STATE) and _alike(queryset.query, Query(model), ORDER)
-    return alike and _reads_as_django(type(queryset))
+    return alike and type(queryset.query) is Query and _reads_as_django(type(queryset))
 
 
 def _alike(given: object, plain: object, but: set[str]) -> bool:

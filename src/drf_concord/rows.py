@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from django.db import OperationalError, connections, transaction
+from django.db import DataError, OperationalError, connections, transaction
 from django.utils.crypto import get_random_string
 
 from . import keyed, statements
@@ -322,10 +322,15 @@ def _take(entry: Entry, model: type[Model], pk: Any, first: Sequence[Row], *, wa
         own = statements.lock_row(connection, model, pk, patience, skip=not wait) if pk is not None else []
     asked += own
     state = _state(entry, announce=True)
-    with waiting(), connection.wrap_database_errors, statements.plain_cursor(connection) as cursor:
-        if connection.vendor == "sqlite":
-            _claim_sqlite(connection, cursor, entry.actor, wait=wait)
-        found = statements.send(connection, cursor, [*asked, *state])
+    try:
+        with waiting(), connection.wrap_database_errors, statements.plain_cursor(connection) as cursor:
+            if connection.vendor == "sqlite":
+                _claim_sqlite(connection, cursor, entry.actor, wait=wait)
+            found = statements.send(connection, cursor, [*asked, *state])
+    except DataError as error:
+        if wait:
+            raise
+        raise NotFree from error  # of a key that the database cannot even compare there is no row
     entry.found = all(found[len(asked) - len(own) : len(asked)])
     if not (wait or entry.found):
         raise NotFree

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ __all__ = ["LOCK_COLUMNS", "Statement", "chain", "lock_row", "plain_cursor", "re
 
 Statement = tuple[str, list[Any]]
 
+PLACEHOLDER = re.compile(r"(?<!%)%s")
+CURSORS = ("cursor", "_cursor", "_prepare_cursor", "create_cursor", "make_cursor")
 LOCK_COLUMNS = (
     "generation, mode, holder, client, token_hash, scope, reason, acquired_at, renewed_at, expires_at, broken"
 )
@@ -55,17 +58,25 @@ def send(connection: BaseDatabaseWrapper, cursor: Any, statements: Sequence[Stat
 def plain_cursor(connection: BaseDatabaseWrapper) -> AbstractContextManager[Any]:
     """Return a cursor for the statements of every guarded write: the driver's own, unless somebody watches.
 
-    What Django wraps round a statement costs more than such a statement does. Who logs queries or has
-    wrappers for them sees these as all others. To be used in a transaction, within
-    ``connection.wrap_database_errors``.
+    What Django wraps round a statement costs more than such a statement does. Who logs queries, has wrappers
+    for them, or makes cursors of his own for a connection sees these as all others. To be used in a
+    transaction, within ``connection.wrap_database_errors``.
     """
     connection.validate_no_broken_transaction()
-    if connection.queries_logged or connection.execute_wrappers:
+    watched = connection.queries_logged or connection.execute_wrappers or "cursor" in vars(connection)
+    kind: Any = type(connection)
+    if watched or not _makes_djangos_cursors(kind):
         return connection.cursor()
     if connection.vendor == "sqlite":
         return _Sqlite(connection.connection.cursor())
     cursor = connection.cursor()
     return cursor.cursor if connection.vendor == "postgresql" else cursor
+
+
+@functools.cache
+def _makes_djangos_cursors(kind: type[Any]) -> bool:
+    makers = (c for c in kind.__mro__ if not vars(c).keys().isdisjoint(CURSORS))
+    return all(c.__module__.startswith("django.") for c in makers)
 
 
 class _Sqlite:
@@ -94,7 +105,7 @@ class _Sqlite:
 
 @functools.lru_cache(maxsize=128)
 def _question_marks(sql: str) -> str:
-    return sql.replace("%s", "?")
+    return PLACEHOLDER.sub("?", sql).replace("%%", "%")
 
 
 def _takes_several(connection: BaseDatabaseWrapper) -> bool:

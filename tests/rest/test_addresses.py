@@ -7,24 +7,27 @@ import uuid
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
+from django.core.exceptions import ValidationError
+from django.db import connection, connections, transaction
 from django.db.models import QuerySet
+from django.http import Http404
 from django.test import RequestFactory, override_settings
 from django.test.utils import CaptureQueriesContext
 from django.urls import include, path
 from rest_framework import serializers
 from rest_framework.filters import BaseFilterBackend
-from rest_framework.generics import GenericAPIView
 from rest_framework.permissions import BasePermission
 from rest_framework.routers import SimpleRouter
-from rest_framework.test import APIClient
+from rest_framework.test import APIClient, APIRequestFactory
+from rest_framework.viewsets import GenericViewSet
 
 from drf_concord import rows
 from drf_concord.rest import addresses, viewsets
 from drf_concord.rest.addresses import Address, address_of, finds_by_key
+from drf_concord.rest.mixins import RetrieveModelMixin, UpdateModelMixin
 from tests.app.models import Item, Note, Slugged
 from tests.concurrency.threads import PATIENCE, Call, others_wait, swift_flush
-from tests.kinds.models import Clause, Contract, Keyed
+from tests.kinds.models import Badge, Clause, Contract, Keyed, Root
 
 __all__ = ["swift_flush"]  # a fixture
 
@@ -98,6 +101,33 @@ class OwnFilterView(NoteView):
         return super().filter_queryset(queryset).exclude(text="hidden")
 
 
+class Visible(GenericViewSet):
+    """The base class of a project's views."""
+
+    def filter_queryset(self, queryset: Any) -> Any:
+        return super().filter_queryset(queryset).exclude(text="hidden")
+
+
+class BehindView(RetrieveModelMixin, UpdateModelMixin, Visible):
+    """Has the project's base behind our mixin, which calls it."""
+
+    queryset = Note.objects.order_by("pk")
+    serializer_class = serializer_of(Note)
+
+
+class Refusing(GenericViewSet):
+    def get_object(self) -> Any:
+        found = super().get_object()
+        if found.text == "hidden":
+            raise Http404
+        return found
+
+
+class RefusingView(RetrieveModelMixin, UpdateModelMixin, Refusing):
+    queryset = Note.objects.order_by("pk")
+    serializer_class = serializer_of(Note)
+
+
 class NarrowView(NoteView):
     queryset = Note.objects.exclude(text="hidden")
 
@@ -107,20 +137,17 @@ class NotHidden(BasePermission):
         return obj.text != "hidden"
 
 
-class Elders(GenericAPIView):
-    """Stands behind this package's classes, which hand on to it."""
-
-    def filter_queryset(self, queryset: Any) -> Any:
-        return super().filter_queryset(queryset).exclude(text="hidden")
-
-
-class BehindView(viewsets.ModelViewSet, Elders):
-    queryset = Note.objects.order_by("pk")
-    serializer_class = serializer_of(Note)
-
-
 class PermittedView(NoteView):
     permission_classes = (NotHidden,)
+
+
+class BadgeView(viewsets.ModelViewSet):
+    queryset = Badge.objects.order_by("pk")
+
+    class serializer_class(serializers.ModelSerializer):
+        class Meta:
+            model = Badge
+            fields = ["text"]
 
 
 router = SimpleRouter()
@@ -130,8 +157,11 @@ VIEWS = {
     "crossed": CrossedView,
     "backend": BackendView,
     "own-filter": OwnFilterView,
-    "behind": BehindView,
     "narrow": NarrowView,
+    "behind": BehindView,
+    "refusing": RefusingView,
+    "badge": BadgeView,
+    "keyed": KeyedView,
     "permitted": PermittedView,
 }
 for name, view in VIEWS.items():
@@ -219,6 +249,39 @@ def test_a_key_that_nobody_has_is_404(api: APIClient) -> None:
     assert patch(api, "/note/1/").status_code == 404
 
 
+@pytest.mark.parametrize("key", ["-1", "9223372036854775808", "9" * 40, "abc", "1.5", "1_0", "%20", "%00"])
+@pytest.mark.parametrize("name", ["note", "badge", "keyed"])
+def test_a_key_that_no_row_can_have_is_404(api: APIClient, name: str, key: str) -> None:
+    assert patch(api, f"/{name}/{key}/").status_code == 404
+    assert api.get(f"/{name}/{key}/").status_code == 404
+    badge = Badge.objects.create(root=Root.objects.create())
+    assert patch(api, f"/badge/{badge.pk}/").status_code == 200
+
+
+@pytest.mark.parametrize("method", ["to_python", "get_prep_value"])
+@pytest.mark.parametrize("error", [TypeError, ValueError, ValidationError("No.")])
+def test_a_field_may_refuse_a_key_in_its_own_way(
+    api: APIClient, monkeypatch: pytest.MonkeyPatch, method: str, error: Any
+) -> None:
+    def refuse(value: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(Keyed._meta.pk, method, refuse)
+    assert seen(KeyedView, str(uuid.uuid4())) is None
+    if method == "get_prep_value":  # that one the ORM asks as well
+        assert patch(api, f"/keyed/{uuid.uuid4()}/").status_code == 404
+
+
+def test_a_key_that_the_database_cannot_compare_is_404(
+    api: APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    field: Any = Keyed._meta.pk
+    for method in ("to_python", "get_prep_value", "get_db_prep_value"):
+        monkeypatch.setattr(field, method, lambda value, *args, **kwargs: value)
+    assert seen(KeyedView, "no-uuid") is not None
+    assert patch(api, "/keyed/no-uuid/").status_code == 404
+
+
 # ------------------------------------------------------------------------ read as it is being locked
 
 
@@ -234,9 +297,10 @@ class Elsewhere:
         (VisibleView, False),
         (BackendView, False),
         (OwnFilterView, False),
-        (BehindView, False),
         (NarrowView, False),
         (OwnWayView, False),
+        (BehindView, False),
+        (RefusingView, False),
     ],
 )
 def test_what_a_key_alone_finds(view: Any, alone: bool) -> None:
@@ -256,7 +320,9 @@ def test_a_queryset_of_one_request_counts_like_that_of_the_class() -> None:
     assert finds_by_key(NoteView(), "default")
 
 
-@pytest.mark.parametrize("name", ["backend", "own-filter", "behind", "narrow", "visible", "permitted"])
+@pytest.mark.parametrize(
+    "name", ["backend", "own-filter", "narrow", "visible", "permitted", "behind", "refusing"]
+)
 def test_what_is_not_shown_is_not_written(api: APIClient, name: str) -> None:
     shown, hidden = Note.objects.create(text="one"), Note.objects.create(text="hidden")
     refused = 403 if name == "permitted" else 404
@@ -266,7 +332,9 @@ def test_what_is_not_shown_is_not_written(api: APIClient, name: str) -> None:
     assert hidden.text == "hidden"
 
 
-@pytest.mark.parametrize("name", ["backend", "own-filter", "behind", "narrow", "visible", "permitted"])
+@pytest.mark.parametrize(
+    "name", ["backend", "own-filter", "narrow", "visible", "permitted", "behind", "refusing"]
+)
 def test_what_is_not_shown_is_not_read(api: APIClient, name: str) -> None:
     shown, hidden = Note.objects.create(text="one"), Note.objects.create(text="hidden")
     refused = 403 if name == "permitted" else 404
@@ -290,6 +358,30 @@ def test_an_object_that_a_key_finds_is_read_by_one_statement_and_no_queryset(
     assert (answer.status_code, answer.json()["text"], reads(context), len(context)) == (200, "one", 1, 1)
 
 
+def find_nothing(*args: Any) -> Any:
+    raise Http404
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"get_object": find_nothing},
+        {"get_queryset": Note.objects.none},
+        {"filter_queryset": find_nothing},
+        {"queryset": Note.objects.none()},
+        {"filter_backends": [OnlyMine]},
+    ],
+)
+def test_what_a_route_gives_a_view_counts(given: dict[str, Any]) -> None:
+    hidden = Note.objects.create(text="hidden")
+    route: Any = NoteView.as_view({"patch": "partial_update"}, **given)
+    assert (
+        route(APIRequestFactory().patch("/", {"text": "two"}, format="json"), pk=hidden.pk).status_code == 404
+    )
+    hidden.refresh_from_db()
+    assert hidden.text == "hidden"
+
+
 def test_whoever_watches_the_queries_sees_them_all(api: APIClient) -> None:
     """Those of every write go past Django's wrappers, but not past somebody's who looks on."""
     note = Note.objects.create(text="one")
@@ -304,6 +396,50 @@ def test_whoever_watches_the_queries_sees_them_all(api: APIClient) -> None:
         assert patch(api, f"/note/{note.pk}/").status_code == 200
     for words in ("concord_lock", '"app_note"."text"', 'UPDATE "app_note"'):
         assert sum(words in sql for sql in seen) >= 1, words
+
+
+class Listening:
+    """A cursor that tells what it is asked."""
+
+    def __init__(self, cursor: Any, heard: list[str]) -> None:
+        self._cursor, self._heard = cursor, heard
+
+    def __enter__(self) -> Any:
+        self._cursor.__enter__()
+        return self
+
+    def __exit__(self, *args: Any) -> Any:
+        return self._cursor.__exit__(*args)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cursor, name)
+
+    def execute(self, sql: str, parameters: Any = None) -> Any:
+        self._heard.append(sql)
+        return self._cursor.execute(sql, parameters)
+
+
+@pytest.mark.parametrize("by", ["connection", "backend"])
+def test_who_makes_cursors_of_his_own_sees_what_they_are_asked(
+    api: APIClient, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    """As tracers do, which replace a method of a connection, and backends of others, which inherit."""
+    note, heard = Note.objects.create(text="one"), []
+    this: Any = connections["default"]
+    if by == "connection":
+        plain = this.cursor
+        monkeypatch.setattr(this, "cursor", lambda: Listening(plain(), heard), raising=False)
+    else:
+
+        class Wrapper(type(this)):  # type: ignore[misc]
+            def make_cursor(self, cursor: Any) -> Any:
+                return Listening(super().make_cursor(cursor), heard)
+
+        monkeypatch.setattr(this, "__class__", Wrapper)
+    assert patch(api, f"/note/{note.pk}/").status_code == 200
+    monkeypatch.undo()
+    for words in ("concord_lock", '"app_note"."text"', 'UPDATE "app_note"'):
+        assert any(words in sql for sql in heard), words
 
 
 def test_a_broken_transaction_is_said_to_be_one() -> None:

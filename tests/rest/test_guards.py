@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.db import connections
 from django.http import Http404
@@ -22,6 +23,7 @@ from rest_framework.parsers import JSONParser
 from rest_framework.permissions import (
     AllowAny,
     BasePermission,
+    DjangoModelPermissions,
     IsAdminUser,
     IsAuthenticated,
     IsAuthenticatedOrReadOnly,
@@ -127,6 +129,31 @@ class LenientView(ItemView):
     precondition_required = False
 
 
+class Voted(ItemView):
+    """Who may do these may not GET: not at all, or not this object."""
+
+    queryset = Item.objects.filter(hidden="")
+    permission_classes = [AllowAny]
+
+    def _done(self) -> Response:
+        return Response({"done": self.get_object().pk})
+
+    @action(detail=True, methods=["post"], queryset=Item.objects.all())
+    @guarded
+    def vote(self, request: Any, pk: Any = None) -> Response:
+        return self._done()
+
+
+class Closed(Voted):
+    queryset = Item.objects.all()
+    permission_classes = [IsAdminUser]
+
+    @action(detail=True, methods=["post"], permission_classes=[AllowAny])
+    @guarded
+    def vote(self, request: Any, pk: Any = None) -> Response:
+        return self._done()
+
+
 class WriteOnlyDatabase:
     """Reads from a replica."""
 
@@ -141,7 +168,7 @@ router = SimpleRouter()
 for name, view in {
     "item": ItemView, "open": OpenView, "owned": OwnedView, "kept": KeptView, "slug": SlugView,
     "unfiltered": UnfilteredView, "nesting": NestingView, "requiring": RequiringView,
-    "lenient": LenientView,
+    "lenient": LenientView, "voted": Voted, "closed": Closed,
 }.items():  # fmt: skip
     router.register(name, view, basename=name)
 urlpatterns = [
@@ -584,6 +611,55 @@ def test_a_view_that_lets_write_whom_it_does_not_let_read(item: Item, view: Any)
     response = patch(APIRequestFactory().patch("/", {"text": "two"}, format="json"), pk=item.pk)
     assert response.status_code == 200
     assert "ETag" not in response
+
+
+def test_a_route_that_lets_write_whom_it_does_not_let_read(item: Item) -> None:
+    def only_writers(request: Any) -> None:
+        if request.method == "GET":
+            raise PermissionDenied
+
+    patch: Any = ItemView.as_view({"patch": "partial_update"}, check_permissions=only_writers)
+    response = patch(APIRequestFactory().patch("/", {"text": "two"}, format="json"), pk=item.pk)
+    assert response.status_code == 200
+    assert "ETag" not in response
+
+
+def test_a_permission_that_was_told_to_ask_for_more(
+    item: Item, monkeypatch: pytest.MonkeyPatch, django_user_model: Any
+) -> None:
+    monkeypatch.setitem(DjangoModelPermissions.perms_map, "GET", ["%(app_label)s.view_%(model_name)s"])
+    guards._writers_read.cache_clear()
+    writer = django_user_model.objects.create(username="ada")
+    writer.user_permissions.add(Permission.objects.get(codename="change_item"))
+    patch: Any = ItemView.as_view({"patch": "partial_update"}, permission_classes=[DjangoModelPermissions])
+    request = APIRequestFactory().patch("/", {"text": "two"}, format="json")
+    force_authenticate(request, writer)
+    response = patch(request, pk=item.pk)
+    monkeypatch.undo()
+    guards._writers_read.cache_clear()
+    assert response.status_code == 200
+    assert "ETag" not in response
+
+
+@pytest.mark.parametrize("name", ["voted", "closed"])
+def test_an_action_for_those_who_may_not_read_shows_them_nothing(api: APIClient, name: str) -> None:
+    hidden = Item.objects.create(text="secret", hidden="yes")
+    refused = api.get(f"/{name}/{hidden.pk}/").status_code
+    assert refused in {403, 404}
+    done = api.post(f"/{name}/{hidden.pk}/vote/")
+    assert done.json() == {"done": hidden.pk}
+    assert "ETag" not in done
+    stale = api.post(f"/{name}/{hidden.pk}/vote/", headers={"If-Match": '"x-1"'})
+    assert stale.status_code == refused
+    assert b"secret" not in stale.content
+
+
+@pytest.mark.parametrize("name", ["voted", "closed"])
+def test_an_action_shows_the_tag_to_those_who_may_read(as_boss: APIClient, item: Item, name: str) -> None:
+    assert tag_of(as_boss, f"/{name}/{item.pk}/")
+    assert "ETag" in as_boss.post(f"/{name}/{item.pk}/vote/")
+    stale = as_boss.post(f"/{name}/{item.pk}/vote/", headers={"If-Match": '"x-1"'})
+    assert (stale.status_code, stale.json()["current"]["id"]) == (412, item.pk)
 
 
 @pytest.mark.parametrize("classes", [[AllowAny], [IsAuthenticatedOrReadOnly, IsAuthenticated]])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import override_settings
 from django.urls import include, path
 from django.utils import timezone, translation
@@ -15,9 +17,11 @@ from rest_framework.generics import GenericAPIView
 from rest_framework.renderers import BrowsableAPIRenderer, JSONRenderer
 from rest_framework.routers import SimpleRouter
 from rest_framework.test import APIClient, APIRequestFactory
+from rest_framework.viewsets import GenericViewSet
 
 from drf_concord.protocol.etags import parse_tag, version_of
 from drf_concord.rest import tags, viewsets
+from drf_concord.rest.mixins import RetrieveModelMixin
 from drf_concord.rest.serializers import ETagField
 from tests.app.models import Bare, Event, Folder, Item, Restaurant
 from tests.app.models import Tag as Label
@@ -226,6 +230,24 @@ class WithFinalize(View):
         return super().finalize_response(request, response, *args, **kwargs)
 
 
+class Counting(GenericViewSet):
+    """The base class of a project's views."""
+
+    shown = 0
+
+    def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
+        Counting.shown += 1
+        response.data = {"shown": Counting.shown, "object": response.data}
+        return super().finalize_response(request, response, *args, **kwargs)
+
+
+class BehindView(RetrieveModelMixin, Counting):
+    """Has the project's base behind our mixin, which calls it."""
+
+    queryset = Item.objects.order_by("pk")
+    serializer_class = Flat
+
+
 class WithSerializerClass(View):
     """Decides per request which of two flat serializers it is."""
 
@@ -330,7 +352,7 @@ for name, view in {
     "computed": ComputedView, "path": PathView, "many": ManyView, "dynamic": DynamicView,
     "linked": LinkedView, "papers": PaperView, "dated": DatedView, "only": OnlyView, "bare": BareView,
     "callable": CallableView, "static": StaticView, "unversioned": UnversionedView,
-    "content": ContentItemView,
+    "content": ContentItemView, "behind": BehindView,
 }.items():  # fmt: skip
     router.register(name, view, basename=name)
 urlpatterns = [path("", include(router.urls))]
@@ -378,7 +400,7 @@ def test_whatever_else_it_shows_or_overrides_makes_it_not_flat(serializer: Any) 
     assert tags.flat_shape(View, serializer) is None
 
 
-@pytest.mark.parametrize("view", [WithRetrieve, WithGetObject, WithGetSerializer, WithFinalize])
+@pytest.mark.parametrize("view", [WithRetrieve, WithGetObject, WithGetSerializer, WithFinalize, BehindView])
 def test_a_view_that_changes_what_is_shown_is_not_flat(view: Any) -> None:
     assert tags.flat_shape(view, Flat) is None
 
@@ -502,6 +524,21 @@ def test_a_media_type_and_its_parameters(api: APIClient, item: Item) -> None:
     assert html["ETag"] != tag
 
 
+def test_a_base_class_behind_ours_changes_what_is_shown(api: APIClient, item: Item) -> None:
+    first = answer(api, f"/behind/{item.pk}/")
+    second = answer(api, f"/behind/{item.pk}/", first["ETag"])
+    assert second.status_code == 200
+    assert second["ETag"] != first["ETag"]
+
+
+def test_a_route_that_gives_a_view_its_serializer(item: Item) -> None:
+    plain: Any = View.as_view({"get": "retrieve"})
+    given: Any = View.as_view({"get": "retrieve"}, get_serializer=lambda obj: WithPath(obj))
+    tag = plain(APIRequestFactory().get("/"), pk=item.pk).render()["ETag"]
+    other = given(APIRequestFactory().get("/", headers={"If-None-Match": tag}), pk=item.pk).render()
+    assert other.status_code == 200
+
+
 def test_an_own_renderer_is_not_trusted(api: APIClient, item: Item) -> None:
     tag = answer(api, f"/flat/{item.pk}/")["ETag"]
     response = answer(api, f"/renderer/{item.pk}/", tag)
@@ -522,6 +559,48 @@ def test_a_language_a_time_zone_and_a_release(api: APIClient) -> None:
         assert response.json()["start"].endswith("+09:00")
     with override_settings(CONCORD={"RELEASE": "2"}):
         assert answer(api, f"/dated/{event.pk}/", tag).status_code == 200
+
+
+class InLanguage:
+    """Gives a column's value in the language of the request, as packages for translated models do."""
+
+    def __get__(self, obj: Any, owner: Any = None) -> Any:
+        return self if obj is None else f"{translation.get_language()} {obj.__dict__['text']}"
+
+    def __set__(self, obj: Any, value: Any) -> None:
+        obj.__dict__["text"] = value
+
+
+@pytest.fixture
+def unshaped() -> Iterator[None]:
+    """What is known of serializers and of statements is found out anew in this test."""
+
+    def forget() -> None:
+        tags.flat_shape.cache_clear()
+        connection.__dict__.pop("_concord_selects", None)
+
+    forget()
+    yield
+    forget()
+
+
+@pytest.mark.usefixtures("unshaped")
+@pytest.mark.parametrize("by", ["the model", "the field"])
+def test_a_text_that_depends_on_the_language(
+    api: APIClient, item: Item, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    def read(value: Any, *args: Any) -> str:
+        return f"{translation.get_language()} {value}"
+
+    if by == "the model":
+        monkeypatch.setattr(Item, "text", InLanguage())
+    else:
+        monkeypatch.setattr(Item._meta.get_field("text"), "from_db_value", read, raising=False)
+    english = answer(api, f"/flat/{item.pk}/")
+    assert answer(api, f"/flat/{item.pk}/", english["ETag"]).status_code == 304
+    with translation.override("de"):
+        german = answer(api, f"/flat/{item.pk}/", english["ETag"])
+    assert (german.status_code, german.json()["text"][:3]) == (200, "de ")
 
 
 def test_a_version_of_the_api(item: Item) -> None:

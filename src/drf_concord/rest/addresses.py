@@ -47,7 +47,7 @@ def address_of(view: Any) -> Address | None:
     body.
     """
     model, view_class = _model_of(view), cast("Any", type(view))
-    if model is None or not _plain(view_class) or not _small(view.request):
+    if model is None or not _plain(view_class) or "get_object" in vars(view) or not _small(view.request):
         return None
     using = router.db_for_write(model)
     connection, meta = connections[using], model._meta
@@ -65,7 +65,7 @@ def finds_by_key(view: Any, using: str) -> bool:
     if queryset is None or view.filter_backends or router.routers or using != DEFAULT_DB_ALIAS:
         return False
     view_class = cast("Any", type(view))
-    return _finds_all(view_class) and vars(view).keys().isdisjoint(FINDERS) and _is_everything(queryset)
+    return _finds_all(view_class) and not tags.own(view, FINDERS) and _is_everything(queryset)
 
 
 def read_by_key(view: Any) -> Model | None:
@@ -124,8 +124,15 @@ def _key_of(view: Any, field: Any, connection: Any) -> Any:
     value = view.kwargs.get(view.lookup_url_kwarg or view.lookup_field)
     try:
         pk = field.to_python(value)
-    except ValidationError:
+        field.get_prep_value(pk)
+    except (
+        TypeError,
+        ValueError,
+        ValidationError,
+    ):  # all that REST framework takes for "there is no such key"
         return None
+    while field.remote_field is not None:
+        field = field.target_field
     if pk is None or (isinstance(pk, str) and "\0" in pk):
         return None
     if isinstance(field, IntegerField) and not 0 <= pk <= FITS:

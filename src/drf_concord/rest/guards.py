@@ -58,6 +58,8 @@ READERS = {
     permissions.IsAuthenticatedOrReadOnly,
 }
 PERMISSION_HOOKS = ("check_object_permissions", "check_permissions", "get_permissions")
+CHOICE = {"queryset", "filter_backends", "lookup_field"}  # what an own action may be given: other objects,
+OTHERS = CHOICE | {"permission_classes"}  # or other callers
 MOVES = 3  # how often a lookup may lead to another row while the request waits for the first
 
 
@@ -143,7 +145,8 @@ class GuardedMixin(ConditionalMixin):
                 return super().get_object()
             self.check_object_permissions(self.request, found)
             return found
-        except DataError as error:  # a key that the database cannot even compare, as with a NUL in it
+        except (DataError, OverflowError) as error:
+            # A key that the database cannot even compare, as with a NUL in it, or too many digits for SQLite.
             raise Http404 from error
 
     def filter_queryset(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
@@ -314,6 +317,9 @@ class GuardedMixin(ConditionalMixin):
     def seen_as(self, method: str, action: str) -> Iterator[None]:
         """See the view as another request of the same caller would: for questions of permission."""
         request, before = self.request, self.__dict__.get("action")
+        given = _given(type(self), before).items() if before != action else ()
+        # What @action(permission_classes=..) says is said of that action only.
+        apart = {name: vars(self).pop(name) for name, value in given if vars(self).get(name) is value}
         self.request = clone_request(request, method)
         if before is not None:  # a generic view has no action
             self.action = action
@@ -321,6 +327,7 @@ class GuardedMixin(ConditionalMixin):
             yield
         finally:
             self.request = request
+            vars(self).update(apart)
             if before is not None:
                 self.action = before
 
@@ -347,10 +354,16 @@ class GuardedMixin(ConditionalMixin):
 
     def may_read(self, obj: Any) -> bool:
         """Return whether this caller, who was let in for a write, may GET an object."""
-        if _writers_read(type(self), *self.permission_classes):
+        view_class, action = type(self), self.__dict__.get("action")
+        if _writers_read(view_class, action, *self.permission_classes) and not tags.own(
+            self, PERMISSION_HOOKS
+        ):
             return True
+        elsewhere = not CHOICE.isdisjoint(_given(view_class, action))
         try:
             with self.reading():
+                if elsewhere:
+                    self.get_object()
                 self.check_object_permissions(self.request, obj)
         except DENIALS:
             return False
@@ -382,9 +395,17 @@ class GuardedMixin(ConditionalMixin):
         return response
 
 
+def _given(view: Any, action: str | None) -> dict[str, Any]:
+    """Return what ``@action`` of an own action gives the view in the place of its class's."""
+    return getattr(getattr(view, action or "", None), "kwargs", {})
+
+
 @lru_cache(maxsize=1024)
-def _writers_read(view: Any, *classes: Any) -> bool:
+def _writers_read(view: Any, action: str | None, *classes: Any) -> bool:
     """Return whether a view lets everybody read whom it lets write, as far as that can be told beforehand."""
+    asks = any(getattr(c, "perms_map", {}).get("GET") for c in classes)  # a project may fill that in
+    if asks or not OTHERS.isdisjoint(_given(view, action)):
+        return False
     return READERS.issuperset(classes) and not any(tags.redefines(view, name) for name in PERMISSION_HOOKS)
 
 

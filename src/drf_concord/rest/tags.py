@@ -25,6 +25,8 @@ from ..protocol.preconditions import Current, last_modified
 from .serializers import ETagField
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from django.db.models import Model, QuerySet
     from rest_framework.request import Request
 
@@ -37,6 +39,7 @@ __all__ = [
     "digest",
     "flat_shape",
     "flat_variant",
+    "own",
     "redefines",
     "source_of",
     "text_of",
@@ -135,8 +138,8 @@ def source_of(view: Any, obj: Model) -> Source:
 
 def declared(view: Any) -> Any:
     """Return the view's ``etag_from`` as it was written: a function there is not a method."""
-    own, view_class = vars(view), cast("Any", type(view))
-    return _written(own["etag_from"]) if "etag_from" in own else _declared(view_class)
+    given, view_class = vars(view), cast("Any", type(view))
+    return _written(given["etag_from"]) if "etag_from" in given else _declared(view_class)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -196,6 +199,8 @@ def flat_variant(view: Any, request: Request) -> str | None:
     renderer = getattr(request, "accepted_renderer", None)
     if type(renderer) is not JSONRenderer:
         return None  # other renderers may show the user, a form, the time
+    if own(view, VIEW_HOOKS):
+        return None
     view_class: Any = type(view)
     shown = flat_shape(view_class, view.get_serializer_class())
     if shown is None:
@@ -235,12 +240,13 @@ def flat_shape(view: Any, serializer: Any) -> Shape | None:
         return None
     if any(redefines(serializer, name) for name in SERIALIZER_HOOKS):
         return None
-    columns = {f.name: f for f in serializer.Meta.model._meta.concrete_fields}
+    model = serializer.Meta.model
+    columns = {f.name: f for f in model._meta.concrete_fields if _is_kept(model, f)}
     columns |= {f.attname: f for f in columns.copy().values()}
     shown = {name: field for name, field in serializer().fields.items() if not field.write_only}
     if not all(_is_column(field, columns) for field in shown.values()):
         return None
-    differs = any(type(field) not in EVERYWHERE for field in shown.values())
+    differs = any(_differs(field, columns.get(field.source)) for field in shown.values())
     return Shape(f"{serializer.__module__}.{serializer.__qualname__}", tuple(shown), differs)
 
 
@@ -258,6 +264,22 @@ def redefines(cls: type[Any], name: str) -> bool:
     Wherever that class stands among the others: what ours hand on with ``super()`` may come to it.
     """
     return any(name in vars(c) and not c.__module__.startswith(KNOWN) for c in cls.__mro__[:-1])
+
+
+def own(view: Any, names: Collection[str]) -> bool:
+    """Tell whether a view was given one of these methods for itself, as by ``as_view(get_queryset=..)``."""
+    return not vars(view).keys().isdisjoint(names)
+
+
+def _is_kept(model: type[Model], column: Any) -> bool:
+    """Tell whether a model's attribute is what its column holds, and nothing that computes it."""
+    attribute = inspect.getattr_static(model, column.attname)
+    return type(attribute).__module__.startswith("django.")
+
+
+def _differs(field: Any, column: Any) -> bool:
+    """Tell whether a value may be shown, or read, differently in another language or time zone."""
+    return type(field) not in EVERYWHERE or hasattr(column, "from_db_value")
 
 
 def _is_column(field: Any, columns: dict[str, Any]) -> bool:
