@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.test import override_settings
 from django.urls import include, path
 from django.utils import timezone, translation
@@ -577,7 +577,7 @@ def unshaped() -> Iterator[None]:
 
     def forget() -> None:
         tags.flat_shape.cache_clear()
-        connection.__dict__.pop("_concord_selects", None)
+        connections[DEFAULT_DB_ALIAS].__dict__.pop("_concord_selects", None)
 
     forget()
     yield
