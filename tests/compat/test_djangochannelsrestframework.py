@@ -65,7 +65,10 @@ TABLE = {
         "ObserverModelInstanceMixin": "websocket.instances.ObserverModelInstanceMixin",
     },
     "permissions": {
-        name: f"websocket.permissions.{name}" for name in ("AllowAny", "BasePermission", "IsAuthenticated")
+        "AllowAny": "<websocket.permissions.BasePermission",
+        "BasePermission": "<websocket.permissions.BasePermission",
+        "IsAuthenticated": "<websocket.permissions.BasePermission",
+        "WrappedDRFPermission": "<websocket.permissions.BasePermission",
     },
     "apps": {"DjangoChannelsRestFrameworkConfig": "<compat.installing.BesideConcord"},
 }

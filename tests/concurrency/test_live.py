@@ -95,7 +95,7 @@ class Copy:
 async def session(copy: Copy, until: Any) -> None:
     """Open a socket, follow the list from where the copy stands, and take in frames until told to go."""
     socket = APICommunicator(application, "/ws/", subprotocols=["concord.v1"])
-    pool.inline = False
+    socket.inline = False
     assert (await socket.connect())[0]
     frame: dict[str, Any] = {"action": "subscribe", "request_id": 1, "model": "app.Item", "snapshot": True}
     if copy.since is not None:
@@ -222,7 +222,6 @@ def run(redis: Proxy | None = None) -> tuple[Copy, dict[int, Any], int]:
     try:
         async_to_sync(all_of_it)()
     finally:
-        pool.inline = True
         for process in started:
             process.kill()
     return copy, fresh(), sum(written)

@@ -36,10 +36,9 @@ def test_a_stop_that_comes_together_with_a_hint_is_not_lost(monkeypatch: pytest.
 @pytest.mark.sqlite
 @pytest.mark.postgresql
 @pytest.mark.django_db(transaction=True)
-def test_where_a_test_steps_it_nothing_happens_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "inline", True)
-
+def test_where_a_test_steps_it_nothing_happens_by_itself() -> None:
     async def run() -> None:
+        pool.run_inline()
         hub = Hub()
         before = asyncio.all_tasks()
         await hub.start()

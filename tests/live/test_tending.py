@@ -29,7 +29,6 @@ USING = "default"
 
 @pytest.fixture(autouse=True)
 def threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(pool, "inline", False)
     monkeypatch.setattr(tending, "PAUSE", 0.0)
     monkeypatch.setattr(pruning, "_tended", Counter())
     monkeypatch.setattr(pruning, "_behind", set())

@@ -13,6 +13,7 @@ import contextvars
 import queue
 import threading
 import time
+import weakref
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from asgiref.sync import sync_to_async
@@ -34,19 +35,27 @@ TRUSTED = 5.0
 
 
 class Pool:
-    """A bounded number of threads with a queue.
-
-    Attributes:
-        inline: run everything on the caller's thread, for tests: there a second connection would not see
-            what the test has written.
-    """
+    """A bounded number of threads with a queue."""
 
     def __init__(self) -> None:
-        self.inline = False
+        self._inline: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._lock = threading.Lock()
         # how many threads have no work, less the work that waits: to take some does not change it
         self._threads = self._free = 0
+
+    @property
+    def inline(self) -> bool:
+        """Whether this event loop has everything run on the caller's thread."""
+        return asyncio.get_running_loop() in self._inline
+
+    def run_inline(self) -> None:
+        """Run what this event loop asks for on the caller's thread, for tests.
+
+        There a second connection would not see what the test has written. The tests of another loop may
+        have another client, which waits for what threads do.
+        """
+        self._inline.add(asyncio.get_running_loop())
 
     async def run(self, work: Callable[[], R]) -> R:
         """Run some synchronous database work in a thread, in a copy of the caller's context.

@@ -56,7 +56,12 @@ class APICommunicator(ApplicationCommunicator):
         path: with query string, if any.
         headers: pairs of bytes; ``await get_headers_for_user(user)`` for somebody who is logged in.
         subprotocols: ``["concord.v1"]`` for session mode.
+
+    Attributes:
+        inline: whether the server's database work runs on the caller's thread, as in tests that do not commit.
     """
+
+    inline = True
 
     def __init__(
         self,
@@ -65,7 +70,6 @@ class APICommunicator(ApplicationCommunicator):
         headers: Iterable[tuple[bytes, bytes]] | None = None,
         subprotocols: Sequence[str] = (),
     ) -> None:
-        pool.inline = True
         parts = urlsplit(path)
         given = list(headers or ())
         if not any(name == b"host" for name, _ in given):
@@ -88,6 +92,8 @@ class APICommunicator(ApplicationCommunicator):
 
     async def connect(self, timeout: float = 5) -> tuple[bool, Any]:
         """Open the socket; returns (accepted, the subprotocol or the close code)."""
+        if self.inline:
+            pool.run_inline()
         await self.send_input({"type": "websocket.connect"})
         answer = await self.receive_output(timeout)
         if answer["type"] == "websocket.close":

@@ -64,6 +64,9 @@ class AsyncAPIConsumer:
 
     channel_layer_alias: ClassVar[str] = "default"
 
+    channel_from_start: ClassVar[bool] = False
+    """Whether each socket has a ``channel_name`` when it opens, and not only once it is in a group."""
+
     scope: MutableMapping[str, Any]
     socket: Socket
     caller: views.Caller
@@ -75,6 +78,7 @@ class AsyncAPIConsumer:
     _send: Callable[[Any], Awaitable[None]]
     _followed: dict[Table, dict[str, set[str]]]
     _outdated: object | None
+    _welcome: dict[str, Any] | None
     _answers: tuple[int, dict[Following, bool]]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -115,7 +119,7 @@ class AsyncAPIConsumer:
         self._inbox = Inbox(self)
         self._layer = Groups(self._inbox.put_message, self.channel_layer_alias)
         self._refreshed, self._open = asyncio.get_running_loop().time(), False
-        self._outdated, self._followed = None, {}
+        self._outdated, self._followed, self._welcome = None, {}, None
         self._answers = (-1, {})
         presence = Presence(self)
         if not origins.allowed(scope) or not await self._may_connect():
@@ -131,12 +135,16 @@ class AsyncAPIConsumer:
 
         hub.listeners.add(presence)
         try:
+            if self.channel_from_start and self.channel_layer is not None:
+                await self._layer.open()
             for group in tuple(self.groups):
                 await self.add_group(group)
             connected = asyncio.Event()
             self.socket.spawn(_until(connected))  # it is work under way, for whoever waits for that
+            self.socket.outlet.hold()
             with at(self, "connect", {}):
                 await self.connect()
+            await self._admit()
             connected.set()
             if self._open:
                 await self.socket.serve(taken_in, self._take)
@@ -154,12 +162,19 @@ class AsyncAPIConsumer:
         """Accept the socket; override it to look first, and to ``close()`` instead."""
         await self.accept()
 
-    async def accept(self, subprotocol: str | None = None) -> None:
-        """Accept the socket."""
+    async def accept(self, subprotocol: str | None = None, headers: Any = None) -> None:
+        """Accept the socket; the client hears of it when ``connect()`` is through with what it began."""
         self._open = True
-        message = {"type": "websocket.accept"}
-        await self._send(message if subprotocol is None else {**message, "subprotocol": subprotocol})
+        given = {"type": "websocket.accept", "subprotocol": subprotocol, "headers": headers}
+        self._welcome = {name: value for name, value in given.items() if value is not None}
         self._inbox.open()
+
+    async def _admit(self) -> None:
+        """Tell the client that the socket is open: what it does from now on, subscriptions of ours see."""
+        welcome, self._welcome = self._welcome, None
+        if welcome is not None:
+            await self._send(welcome)
+            self.socket.outlet.release()
 
     async def disconnect(self, code: int | None) -> None:
         """Clean up when the socket has ended; a hook.
@@ -239,6 +254,10 @@ class AsyncAPIConsumer:
             refusal = self._reply_raw(name, request_id, 429, errors=["Too many actions are under way."])
             self.socket.spawn(refusal)
             return
+        self.detach(work, name)
+
+    def detach(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Let something go on beside the requests of this socket, until it ends at the latest."""
         task = self.socket.spawn(work)
         task.set_name(name)
         self.detached_tasks.add(task)
@@ -423,7 +442,7 @@ class AsyncAPIConsumer:
 
     @property
     def channel_name(self) -> str | None:
-        """This socket's name in the Channels layer, once it is in a group."""
+        """This socket's name in the Channels layer, once it is in a group, or ``channel_from_start``."""
         return self._layer.channel
 
     # Frames out
@@ -471,6 +490,7 @@ class AsyncAPIConsumer:
     async def close(self, code: int = 1000) -> None:
         """Close the socket, or refuse it when it is not accepted yet."""
         if self._open:
+            await self._admit()
             self.socket.close(code)
         else:
             await self._send({"type": "websocket.close", "code": code})

@@ -53,13 +53,13 @@ class GenericAsyncAPIConsumer(AsyncAPIConsumer):
         found: QuerySet[Any] = self.queryset.all()
         return found
 
-    def filter_queryset(self, queryset: QuerySet[Any], /, **kwargs: Any) -> QuerySet[Any]:
+    def filter_queryset(self, queryset: QuerySet[Any], **kwargs: Any) -> QuerySet[Any]:
         """Pass a queryset through the filter backends."""
         for backend in self.filter_backends:
             queryset = backend().filter_queryset(self.request, queryset, self)
         return queryset
 
-    def paginate_queryset(self, queryset: Any, /, **kwargs: Any) -> Any:
+    def paginate_queryset(self, queryset: Any, **kwargs: Any) -> Any:
         """Return the page of a queryset that a frame asks for, or None where there are no pages."""
         if self.paginator is None:
             return None

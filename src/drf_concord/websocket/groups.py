@@ -62,12 +62,17 @@ class Groups:
             return
         if len(self.names) >= GROUPS:
             raise ImproperlyConfigured(f"A socket may be in {GROUPS} groups of the Channels layer.")
-        if self.channel is None:
-            self.channel = await layer.new_channel()
-        await layer.group_add(name, self.channel)
+        channel = await self.open()
+        await layer.group_add(name, channel)
         self.names.add(name)
-        if self._listening is None:
+
+    async def open(self) -> str:
+        """Listen to the layer, and return the name of the socket in it."""
+        if self.channel is None:
+            layer = self.layer
+            self.channel = await layer.new_channel()
             self._listening = asyncio.create_task(self._listen(layer, self.channel))
+        return self.channel
 
     async def remove(self, name: str) -> None:
         """Leave a group; one that it is not in is none to leave."""

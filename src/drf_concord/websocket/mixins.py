@@ -123,7 +123,7 @@ class CreateModelMixin(GenericAsyncAPIConsumer):
         actor = locks.actor_for(user if user.is_authenticated else None)
         return writes.create(actor, model=model, using=using, perform=perform), 201
 
-    def perform_create(self, serializer: Any, /, **kwargs: Any) -> None:
+    def perform_create(self, serializer: Any, **kwargs: Any) -> None:
         """Save; a hook as in DRF."""
         serializer.save()
 
@@ -136,7 +136,7 @@ class UpdateModelMixin(GenericAsyncAPIConsumer):
         """Replace an object."""
         return _save(self, data, kwargs, partial=False, save=self.perform_update), 200
 
-    def perform_update(self, serializer: Any, /, **kwargs: Any) -> None:
+    def perform_update(self, serializer: Any, **kwargs: Any) -> None:
         """Save; a hook as in DRF."""
         serializer.save()
 
@@ -149,7 +149,7 @@ class PatchModelMixin(GenericAsyncAPIConsumer):
         """Change an object in part."""
         return _save(self, data, kwargs, partial=True, save=self.perform_patch), 200
 
-    def perform_patch(self, serializer: Any, /, **kwargs: Any) -> None:
+    def perform_patch(self, serializer: Any, **kwargs: Any) -> None:
         """Save; a hook."""
         serializer.save()
 
@@ -163,7 +163,7 @@ class DeleteModelMixin(GenericAsyncAPIConsumer):
         self.guard("destroy", lambda obj: self.perform_delete(obj, **kwargs), kwargs)
         return None, 204
 
-    def perform_delete(self, obj: Any, /, **kwargs: Any) -> None:
+    def perform_delete(self, obj: Any, **kwargs: Any) -> None:
         """Delete; a hook."""
         obj.delete()
 

@@ -23,13 +23,14 @@ class Outlet:
     meanwhile queues. A queue and a task for every socket would cost a third of the throughput.
     """
 
-    __slots__ = ("_queue", "_queued", "_send", "_task", "closed", "limit")
+    __slots__ = ("_held", "_queue", "_queued", "_send", "_task", "closed", "limit")
 
     def __init__(self, send: Callable[[Any], Awaitable[None]], limit: int = LIMIT) -> None:
         self._send: Any = send
         self._queue: deque[str] = deque()
         self._queued = 0
         self._task: asyncio.Task[None] | None = None
+        self._held = False
         self.limit = limit
         self.closed = False
 
@@ -41,7 +42,7 @@ class Outlet:
         """
         if self.closed:
             return False
-        if self._task is not None:
+        if self._task is not None or self._held:
             if self._queued + len(text) > self.limit:
                 return False
             self._queue.append(text)
@@ -57,6 +58,17 @@ class Outlet:
             return False
         self._task = asyncio.ensure_future(self._drain(sending, waits_for))
         return True
+
+    def hold(self) -> None:
+        """Queue what comes, until the socket is open."""
+        self._held = True
+
+    def release(self) -> None:
+        """Send what was queued meanwhile, and then at once again."""
+        self._held, held, self._queued = False, list(self._queue), 0
+        self._queue.clear()
+        for text in held:
+            self.push(text)
 
     async def _drain(self, sending: Coroutine[Any, Any, None], waits_for: Any) -> None:
         try:

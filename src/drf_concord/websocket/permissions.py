@@ -91,7 +91,7 @@ async def _allowed(
         # both, as the object is asked about afterwards where nobody can wait for an answer
         both = [await _allowed(p, consumer, action, kwargs) for p in (permission.op1, permission.op2)]
         said = any(both) if _is(permission, OR) else all(both)
-    elif waits(permission):
+    elif inspect.iscoroutinefunction(_asked(permission, action)):
         said = bool(await _answer(permission, consumer, action, kwargs))
     else:
         said = await pool.run(lambda: allows(permission, consumer, action, kwargs))
@@ -114,10 +114,15 @@ def _answer(permission: Any, consumer: AsyncAPIConsumer, action: str, kwargs: Ma
     if not knows_sockets(permission):
         return permission.has_permission(consumer.request_of(action, kwargs), consumer)
     if action == "connect":
-        asked = getattr(permission, "can_connect", None)
-        return True if asked is None else asked(consumer.scope, consumer, None)
+        asked = _asked(permission, action)
+        return True if asked is None else asked(consumer.scope, consumer, {"type": "websocket.connect"})
     given = {k: v for k, v in kwargs.items() if k not in {"scope", "consumer", "action", "self"}}
     return permission.has_permission(consumer.scope, consumer, action, **given)
+
+
+def _asked(permission: Any, action: str) -> Any:
+    """Return the method that is asked about an action: one may be asynchronous where the other is not."""
+    return getattr(permission, "can_connect" if action == "connect" else "has_permission", None)
 
 
 def allows_object(

@@ -14,6 +14,8 @@ __all__ = ["AsyncAPIConsumer", "DjangoViewAsConsumer", "view_as_consumer"]
 class AsyncAPIConsumer(ConcordConsumer):
     """A websocket whose actions are methods, with the settings and hooks of before."""
 
+    channel_from_start = True
+
     def get_permissions(self, action: str, **kwargs: Any) -> Any:
         """Return the permissions that are asked about an action."""
         classes = api_settings.DEFAULT_PERMISSION_CLASSES
