@@ -36,7 +36,11 @@ from tests.app.views import serializer_for
 
 from .plain import WebsocketCommunicator
 
-pytestmark = [pytest.mark.anyio, pytest.mark.django_db(transaction=True)]
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("hub_stops"),
+]
 
 FORBIDDEN = "You do not have permission to perform this action."
 MEMORY = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
@@ -73,7 +77,7 @@ async def test_async_action() -> None:
 
     class TestConsumer(AsyncAPIConsumer):
         @action()
-        async def test_async_action(self, pk: Any = None, **kwargs: Any) -> Any:
+        async def test_async_action(self, pk: Any, **kwargs: Any) -> Any:
             results["test_action"] = pk
             return {"pk": pk}, 200
 
@@ -87,7 +91,7 @@ async def test_sync_action() -> None:
 
     class TestConsumer(AsyncAPIConsumer):
         @action()
-        def test_sync_action(self, pk: Any = None, **kwargs: Any) -> Any:
+        def test_sync_action(self, pk: Any, **kwargs: Any) -> Any:
             results["test_sync_action"] = pk
             return {"pk": pk, "sync": True}, 200
 
@@ -231,7 +235,7 @@ async def test_action_may_reply_itself() -> None:
     await communicator.disconnect()
 
 
-def test_what_cannot_be_an_action() -> None:
+async def test_what_cannot_be_an_action() -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - the words are free
 
         @action(atomic=True)

@@ -28,7 +28,11 @@ from drf_concord.compat.djangochannelsrestframework.pagination import WebsocketL
 
 from .plain import WebsocketCommunicator
 
-pytestmark = [pytest.mark.anyio, pytest.mark.django_db(transaction=True)]
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("hub_stops"),
+]
 
 User = get_user_model()
 
@@ -433,6 +437,6 @@ async def test_stream_is_cancelled() -> None:
     await communicator.disconnect()
 
 
-def test_a_generic_consumer_is_a_consumer() -> None:
+async def test_a_generic_consumer_is_a_consumer() -> None:
     assert issubclass(GenericAsyncAPIConsumer, AsyncAPIConsumer)
     assert (GenericAsyncAPIConsumer.lookup_field, GenericAsyncAPIConsumer.lookup_url_kwarg) == ("pk", None)

@@ -196,9 +196,10 @@ def test_update_of_a_queryset_passes(locked: Report) -> None:
 
 
 def test_a_derived_lock(locked: Report) -> None:
+    Paragraph.objects.bulk_create([Paragraph(report=locked)])
+    paragraph = Paragraph.objects.get()
     with pytest.raises(ObjectLocked):
-        paragraph = Paragraph.objects.create(report=locked)
-        Paragraph.objects.get(pk=paragraph.pk).save()
+        paragraph.save()
 
 
 def test_a_derived_lock_comes_and_goes(report: Report) -> None:
@@ -363,5 +364,5 @@ def test_the_settings() -> None:
     with override_settings(DJANGO_OBJECT_LOCK={"DEFAULT_LOCKED_ICON_URL": "own.svg"}):
         assert dol_settings.DEFAULT_LOCKED_ICON_URL == "own.svg"
     assert dol_settings.DEFAULT_LOCKED_ICON_URL == "django_object_lock/images/locked.svg"
-    with pytest.raises(AttributeError, match="Invalid setting: 'NOTHING'|Invalid setting: NOTHING"):
+    with pytest.raises(AttributeError, match="Invalid setting"):
         _ = dol_settings.NOTHING

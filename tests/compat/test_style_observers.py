@@ -25,7 +25,11 @@ from tests.app.views import serializer_for
 
 from .plain import WebsocketCommunicator
 
-pytestmark = [pytest.mark.anyio, pytest.mark.django_db(transaction=True)]
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("hub_stops"),
+]
 
 WatchedSerializer = serializer_for(Watched, ["id", "text"])
 create = database_sync_to_async(Watched.objects.create)
@@ -588,7 +592,7 @@ async def test_instance_and_model_observer_together() -> None:
     await communicator.disconnect()
 
 
-def test_actions_of_observers() -> None:
+async def test_actions_of_observers() -> None:
     assert [each.value for each in Action] == ["create", "update", "delete"]
     assert Action("create") is Action.CREATE
 

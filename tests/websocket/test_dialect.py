@@ -91,9 +91,9 @@ class Dialect(SocketCase):
     async def test_refusals(self) -> None:
         for frame, code in (
             (self.asked("retrieve", lookup_by=0), 404),
-            (self.asked("retrieve", lookup_by="x"), 400),
-            (self.asked("retrieve", lookup_by=[1]), 400),
-            (self.asked("retrieve"), 400),
+            (self.asked("retrieve", lookup_by="x"), 404),
+            (self.asked("retrieve", lookup_by=[1]), 404),
+            (self.asked("retrieve"), 404),
             (self.asked("fly"), 400),
             (self.asked(["list"]), 400),
             (self.asked(model="app.Nothing"), 404),

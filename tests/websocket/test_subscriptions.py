@@ -140,7 +140,7 @@ class Plain(SocketCase):
         obj = await database(models.Texted.objects.create)(code="k", text="a")
         await self.follow(model="app.Texted", value="k")
         await database(obj.delete)()
-        assert (await self.socket.receive_json_from())["instance"] == {"pk": "k", "id": "k"}
+        assert (await self.socket.receive_json_from())["instance"] == {"pk": "k", "id": "k", "code": "k"}
 
     @async_test
     async def test_a_view_that_fails_ends_that_subscription_only(self) -> None:

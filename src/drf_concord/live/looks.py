@@ -232,7 +232,7 @@ def pks_of(spec: Spec, viewer: Viewer, keys: Sequence[str] | None = None) -> tup
         lookup = getattr(view, "lookup_field", "pk")
         named = ("pk",) if lookup in {"pk", spec.model._meta.pk.name} else ("pk", lookup)
         found = _rows(view, spec, keys, only=named)
-        return {str(row[0]): _gone(*row, *((lookup,) if len(row) > 1 else ())) for row in found}
+        return {str(row[0]): _gone(row[0], row[-1], lookup) for row in found}
 
     return _evaluate(spec, viewer, work)
 
@@ -288,15 +288,12 @@ def _show(view: Any, obj: Any) -> Shown:
     tagged = views.compares_versions(view_class)
     etag = str(version_tag(version, "0")) if tagged and version is not None else None
     lookup = getattr(view, "lookup_field", "pk")
-    named = () if lookup in {"pk", obj._meta.pk.name} else (getattr(obj, lookup), lookup)
-    return Shown(str(obj.pk), json_of(obj.pk), instance, _gone(obj.pk, *named), etag, version)
+    gone = _gone(obj.pk, getattr(obj, lookup), lookup)
+    return Shown(str(obj.pk), json_of(obj.pk), instance, gone, etag, version)
 
 
-def _gone(pk: Any, value: Any = None, lookup: str | None = None) -> str:
-    named = {"pk": pk, "id": pk}
-    if lookup is not None:
-        named[lookup] = value
-    return json_of(named)
+def _gone(pk: Any, value: Any, lookup: str) -> str:
+    return json_of({"pk": pk, "id": pk, lookup: value})
 
 
 def json_of(value: Any) -> str:

@@ -115,7 +115,10 @@ class Conflict(ConcordError):
 
 
 class ObjectLocked(Conflict):
-    """This object is locked and cannot be edited; try again when the lock has ended."""
+    """This object is locked and cannot be edited.
+
+    Try again when the lock has ended: `expires_at` and `retry_after` say when, where that is known.
+    """
 
     code = "object_locked"
 

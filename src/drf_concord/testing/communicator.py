@@ -58,7 +58,7 @@ class APICommunicator(ApplicationCommunicator):
         subprotocols: ``["concord.v1"]`` for session mode.
 
     Attributes:
-        inline: whether the server's database work runs on the caller's thread, as in tests that do not commit.
+        inline: whether the database work of the server runs on the caller's thread.
     """
 
     inline = True

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from django.http import Http404
 from msgspec import UNSET, Raw
 
 from ..protocol.frames import NULL, BadFrame, Subscribe, members, request_key
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["members_of", "take"]
 
 TYPES = {"subscribe", "unsubscribe"}
+OTHERS = {"request_id", "pk", "data"}
+"""Members that only requests have: an ``action`` beside one of these is to be done."""
 NAMED = "id"
 
 
@@ -35,7 +38,7 @@ def members_of(text: str | bytes) -> Mapping[str, Raw] | None:
         found = members(text)
     except BadFrame:
         return None
-    if _text(found, "type") in TYPES or ("type" in found and NAMED in found and "action" not in found):
+    if _text(found, "type") in TYPES or ("type" in found and NAMED in found and OTHERS.isdisjoint(found)):
         return found
     return None
 
@@ -94,12 +97,15 @@ def _spec(connection: Connection, view: Any, command: Follow) -> Spec:
         return spec_for(connection, view, command, None)
     lookup, frame = view.lookup_field, command.frame
     if frame.value is None:
-        raise ValueError("The member lookup_by is missing.")
+        raise Http404
     named = "pk" if lookup in {"pk", view.get_model_class()._meta.pk.name} else lookup
     route = getattr(view, "lookup_url_kwarg", None) or lookup
     arguments = {route: frame.value, **frame.arguments}
     asked = replace(command, frame=msgspec.structs.replace(frame, arguments=arguments))
-    return spec_for(connection, view, asked, named, single=True)
+    try:
+        return spec_for(connection, view, asked, named, single=True)
+    except ValueError as error:
+        raise Http404 from error  # no key of this model, so no object has it
 
 
 def _text(found: Mapping[str, Raw], name: str) -> str | None:

@@ -143,6 +143,9 @@ async def follow(connection: Connection, command: Follow, spec_of: SpecOf | None
     except ValueError as error:
         refuse(400, str(error))
         return
+    except Http404:
+        refuse(404, f"There is no such {frame.model}.")
+        return
     unseen = _unrecorded(view)
     if unseen is not None:
         refuse(500, f"Changes of {unseen} are not recorded, so nobody can follow them.")
