@@ -42,6 +42,7 @@ ACTIONS = ["Create", "Delete", "List", "Patch", "Retrieve", "Update"]
 TABLE = {
     "consumers": {
         "AsyncAPIConsumer": "<websocket.consumers.AsyncAPIConsumer",
+        "GenericAsyncAPIConsumer": "<websocket.generics.GenericAsyncAPIConsumer",
         "DjangoViewAsConsumer": "websocket.viewed.DjangoViewAsConsumer",
         "view_as_consumer": "websocket.view_as_consumer",
     },
@@ -63,6 +64,7 @@ TABLE = {
     },
     "observer.generics": {
         "ObserverModelInstanceMixin": "websocket.instances.ObserverModelInstanceMixin",
+        "action": "websocket.decorators.action",
     },
     "permissions": {
         "AllowAny": "<websocket.permissions.BasePermission",

@@ -56,6 +56,7 @@ def test_paths(module: str, name: str, ours: str) -> None:
 
 def test_names_of_the_package() -> None:
     assert (rest_live.CREATED, rest_live.UPDATED, rest_live.DELETED) == ("CREATED", "UPDATED", "DELETED")
+    assert rest_live.get_group_name("app.Item") == "RESOURCE-app.Item"
     assert RouterOfConsumers is RealtimeRouter
 
 

@@ -24,12 +24,13 @@ from drf_concord.compat.djangochannelsrestframework.consumers import (
     DjangoViewAsConsumer,
     view_as_consumer,
 )
-from drf_concord.compat.djangochannelsrestframework.decorators import action
+from drf_concord.compat.djangochannelsrestframework.decorators import action, detached
 from drf_concord.compat.djangochannelsrestframework.exceptions import ActionMissingException
 from drf_concord.compat.djangochannelsrestframework.permissions import (
     AllowAny,
     BasePermission,
     IsAuthenticated,
+    WrappedDRFPermission,
 )
 from tests.app.models import Watched
 from tests.app.views import serializer_for
@@ -42,6 +43,7 @@ pytestmark = [
     pytest.mark.usefixtures("hub_stops"),
 ]
 
+User = get_user_model()
 FORBIDDEN = "You do not have permission to perform this action."
 MEMORY = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 
@@ -307,8 +309,6 @@ async def test_detached_action_that_refuses() -> None:
 
 
 async def test_detached_helper() -> None:
-    from drf_concord.compat.djangochannelsrestframework.decorators import detached
-
     class TestConsumer(AsyncAPIConsumer):
         @action()
         async def begin(self, **kwargs: Any) -> Any:
@@ -533,8 +533,6 @@ async def test_permissions_of_rest_framework() -> None:
 
 
 async def test_wrapped_permissions_of_rest_framework() -> None:
-    from drf_concord.compat.djangochannelsrestframework.permissions import WrappedDRFPermission
-
     class TestConsumer(AsyncAPIConsumer):
         def get_permissions(self, action: str, **kwargs: Any) -> Any:
             return [WrappedDRFPermission(drf_permissions.IsAuthenticated())]
@@ -578,6 +576,61 @@ async def test_accept_of_its_own() -> None:
     assert (await communicator.connect())[0]
     assert await communicator.receive_json_from() == {"welcome": True}
     await communicator.disconnect()
+
+
+async def test_send_of_a_text() -> None:
+    class TestConsumer(AsyncAPIConsumer):
+        @action()
+        async def raw(self, **kwargs: Any) -> None:
+            await self.send(text_data='{"raw": 1}')
+            with pytest.raises(ValueError, match="text_data"):
+                await self.send(bytes_data=b"x")
+
+    assert await ask(TestConsumer(), {"action": "raw", "request_id": 1}) == {"raw": 1}
+
+
+async def test_a_name_in_the_layer_before_connecting() -> None:
+    names = []
+
+    class TestConsumer(AsyncAPIConsumer):
+        async def connect(self) -> None:
+            names.append(self.channel_name)
+            await self.channel_layer.group_add("red", self.channel_name)
+            await super().connect()
+
+        async def news(self, message: Any) -> None:
+            await self.send_json({"n": message["n"]})
+
+    with override_settings(CHANNEL_LAYERS=MEMORY):
+        communicator = WebsocketCommunicator(TestConsumer(), "/testws/")
+        assert (await communicator.connect())[0]
+        assert names[0]
+        await get_channel_layer().group_send("red", {"type": "news", "n": 1})
+        assert await communicator.receive_json_from() == {"n": 1}
+        await communicator.disconnect()
+
+
+async def test_permissions_call_those_they_inherit() -> None:
+    class Members(IsAuthenticated):
+        async def can_connect(self, scope: Any, consumer: Any, message: Any = None) -> bool:
+            return await super().can_connect(scope, consumer, message) and "user" in scope
+
+        async def has_permission(self, scope: Any, consumer: Any, action: str, **kwargs: Any) -> bool:
+            allowed = await super().has_permission(scope, consumer, action, **kwargs)
+            return allowed and scope["user"].username == "ada"
+
+    class TestConsumer(AsyncAPIConsumer):
+        permission_classes = [Members]
+
+        @action()
+        async def hello(self, **kwargs: Any) -> Any:
+            return {}, 200
+
+    frame = {"action": "hello", "request_id": 1}
+    for name, status in (("ada", 200), ("bob", 403)):
+        user = await database_sync_to_async(User.objects.create)(username=name)
+        assert (await ask(TestConsumer(), frame, user))["response_status"] == status
+    assert not (await WebsocketCommunicator(TestConsumer(), "/testws/").connect())[0]
 
 
 async def test_connect_refuses() -> None:

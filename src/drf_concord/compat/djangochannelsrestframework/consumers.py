@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from ...websocket.consumers import AsyncAPIConsumer as ConcordConsumer
+from ...websocket.generics import GenericAsyncAPIConsumer as ConcordGenericConsumer
 from ...websocket.viewed import DjangoViewAsConsumer, view_as_consumer
 from .settings import api_settings
 
-__all__ = ["AsyncAPIConsumer", "DjangoViewAsConsumer", "view_as_consumer"]
+__all__ = ["AsyncAPIConsumer", "DjangoViewAsConsumer", "GenericAsyncAPIConsumer", "view_as_consumer"]
 
 
 class AsyncAPIConsumer(ConcordConsumer):
@@ -38,3 +39,17 @@ class AsyncAPIConsumer(ConcordConsumer):
     async def websocket_disconnect(self, message: Any) -> None:
         """Clean up when the socket has ended; a hook."""
         await super().disconnect(message["code"])
+
+    async def send(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        """Send a text as a frame.
+
+        Raises:
+            ValueError: there is none; frames are texts.
+        """
+        if text_data is None:
+            raise ValueError("Give send() a text_data: frames of these consumers are texts.")
+        self.socket.push(text_data)
+
+
+class GenericAsyncAPIConsumer(AsyncAPIConsumer, ConcordGenericConsumer):
+    """A consumer with a queryset and a serializer."""

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from ...websocket.generics import GenericAsyncAPIConsumer as ConcordGenericConsumer
-from .consumers import AsyncAPIConsumer
+from .consumers import GenericAsyncAPIConsumer
 
 __all__ = ["GenericAsyncAPIConsumer"]
-
-
-class GenericAsyncAPIConsumer(AsyncAPIConsumer, ConcordGenericConsumer):
-    """A consumer with a queryset and a serializer."""
