@@ -642,6 +642,19 @@ async def test_connect_refuses() -> None:
     assert (connected, code) == (False, 4001)
 
 
+async def test_accepted_and_closed_at_once() -> None:
+    class TestConsumer(AsyncAPIConsumer):
+        async def connect(self) -> None:
+            await self.accept()
+            await self.send_json({"sorry": "full"}, close=True)
+
+    communicator = WebsocketCommunicator(TestConsumer(), "/testws/")
+    assert await communicator.connect() == (True, None)
+    assert await communicator.receive_json_from() == {"sorry": "full"}
+    assert await communicator.receive_output(5) == {"type": "websocket.close", "code": 1000}
+    await communicator.disconnect()
+
+
 async def test_subprotocol() -> None:
     class TestConsumer(AsyncAPIConsumer):
         async def connect(self) -> None:

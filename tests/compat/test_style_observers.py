@@ -600,14 +600,16 @@ async def test_actions_of_observers() -> None:
 async def test_after_a_test_with_the_other_communicator() -> None:
     """Its stepping is for its own event loop: suites of both kinds run in one process."""
 
-    async def other() -> None:
+    async def other() -> Any:
         socket = APICommunicator(Follower.as_asgi(), "/testws/")
         assert (await socket.connect())[0]
         await socket.disconnect()
+        return asyncio.get_running_loop()
 
-    await asyncio.to_thread(asyncio.run, other())
+    loop = await asyncio.to_thread(asyncio.run, other())
     communicator = await opened(Follower())
     await ask(communicator, {"action": "follow", "request_id": 1})
     await create(text="a")
     assert (await communicator.receive_json_from())["action"] == "create"
     await communicator.disconnect()
+    assert loop.is_closed()

@@ -174,3 +174,32 @@ class Permissions(SocketCase):
         for user in (AnonymousUser, AnonymousUser(), None):
             assert IsAuthenticated().has_permission({"user": user}, None, "list") is False
         assert IsAuthenticated().has_permission({}, None, "list") is False
+
+
+class HalfLater(BasePermission):
+    """Waits for one answer and not for the other."""
+
+    async def has_permission(self, scope: Any, consumer: Any, action: str, **kwargs: Any) -> bool:
+        return bool(await database(models.Note.objects.count)() == 0)
+
+
+class LateDoor(BasePermission):
+    """Waits for the other answer; what it does not wait for may use the database."""
+
+    async def can_connect(self, scope: Any, consumer: Any, message: Any = None) -> bool:
+        return bool(message == {"type": "websocket.connect"})
+
+    def has_permission(self, scope: Any, consumer: Any, action: str, **kwargs: Any) -> bool:
+        return not models.Note.objects.exists()
+
+
+class Halves(SocketCase):
+    application = AuthMiddlewareStack(
+        URLRouter([path("ws/", items(HalfLater, LateDoor, HalfLater & LateDoor).as_asgi())])
+    )
+
+    @async_test
+    async def test_one_method_may_wait_and_the_other_not(self) -> None:
+        assert (await self.ask({"action": "own"}))["response_status"] == 200
+        await database(models.Note.objects.create)()
+        assert (await self.ask({"action": "own"}))["response_status"] == 403
