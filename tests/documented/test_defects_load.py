@@ -179,7 +179,7 @@ class SideBySide:
 
     async def open(self, path: str) -> APICommunicator:
         socket = APICommunicator(application, path)
-        pool.inline = False
+        socket.inline = False
         assert (await socket.connect())[0]
         self.sockets.append(socket)
         return socket
@@ -190,7 +190,6 @@ class SideBySide:
             await socket.disconnect()
         await hub_of_loop().stop()
         pool.close()
-        pool.inline = True
 
 
 async def next_from(socket: APICommunicator) -> Any:
