@@ -36,6 +36,8 @@ def _postgresql() -> dict[str, Any]:
         "PASSWORD": os.environ.get("PGPASSWORD", ""),
         "HOST": os.environ.get("PGHOST", "127.0.0.1"),
         "PORT": os.environ.get("PGPORT", "5432"),
+        # what a machine that dies would lose is lost with the whole test
+        "OPTIONS": {"options": "-c synchronous_commit=off"},
         "TEST": {"NAME": f"test_drf_concord_{RUN}"},
     }
 

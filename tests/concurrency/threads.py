@@ -15,7 +15,7 @@ from drf_concord import rows, writes
 from drf_concord.protocol.etags import EntityTag, encode_version, parse_tag_list
 from drf_concord.protocol.preconditions import Current, Preconditions
 
-__all__ = ["PATIENCE", "Call", "gate", "if_match", "others_wait", "swift_flush", "tag_of", "until"]
+__all__ = ["PATIENCE", "Call", "empty", "gate", "if_match", "others_wait", "swift_flush", "tag_of", "until"]
 
 PATIENCE = 20.0  # seconds: how long anything may take before a test gives up
 R = TypeVar("R")
@@ -33,13 +33,13 @@ SWITCHES = {
 def swift_flush(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
     """Empty the tables by DELETE after tests that commit, which takes a fiftieth of a flush."""
     with django_db_blocker.unblock():
-        _empty()  # another module's flush is itself recorded, once for each table
+        empty()  # another module's flush is itself recorded, once for each table
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TransactionTestCase, "_fixture_teardown", lambda self: _empty())
+        patch.setattr(TransactionTestCase, "_fixture_teardown", lambda self: empty())
         yield
 
 
-def _empty() -> None:
+def empty() -> None:
     tables = [t for t in connection.introspection.django_table_names(only_existing=True) if t not in KEPT]
     off, on = SWITCHES[connection.vendor]
     with connection.cursor() as cursor:
