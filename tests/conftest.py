@@ -10,7 +10,9 @@ from typing import Any
 import hypothesis
 import pytest
 from django.db import connection
+from django.test import TransactionTestCase
 
+from tests.concurrency.threads import empty
 from tests.services import REDIS, SERVICES, missing
 from tests.settings import TEST_DB
 
@@ -58,6 +60,23 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reasons = {str(report.longrepr[2]).removeprefix("Skipped: ") for report in skipped}
     for reason in sorted(reason for reason in reasons if "is not reachable" in reason):
         terminalreporter.write_line(reason, yellow=True)
+
+
+AS_A_PROJECT = ("tests.compat.", "tests.documented.")
+"""Where tests are those of a project, whose cases flush the database."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def swift_flush() -> Iterator[None]:
+    """Empty the tables by DELETE after tests that commit, which takes a fiftieth of a flush."""
+    flush = TransactionTestCase._fixture_teardown
+
+    def after(case: TransactionTestCase) -> None:
+        flush(case) if type(case).__module__.startswith(AS_A_PROJECT) else empty()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TransactionTestCase, "_fixture_teardown", after)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,6 @@ from django.db import IntegrityError, OperationalError, connections, transaction
 
 from drf_concord import attempts
 from drf_concord.protocol.errors import Busy, Conflict, VersionMismatch
-from tests.concurrency.threads import swift_flush
-
-__all__ = ["swift_flush"]  # a fixture
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),

@@ -21,11 +21,8 @@ from drf_concord.models import Log, Mark
 from drf_concord.protocol.changes import Op, Position
 from drf_concord.protocol.errors import PositionLost
 from tests.app.models import Bare, Folder, Item, Keyed, Place, Restaurant, Tag, Texted, Watched
-from tests.concurrency.threads import swift_flush
 from tests.kinds.models import Badge, Orchard, Review, Root
 from tests.settings import TEST_DB
-
-__all__ = ["swift_flush"]  # a fixture
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

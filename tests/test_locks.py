@@ -29,9 +29,7 @@ from drf_concord.protocol.errors import (
 from drf_concord.protocol.locks import Lock as Value
 from drf_concord.protocol.locks import Outcome
 from tests.app.models import Item, Note
-from tests.concurrency.threads import Call, others_wait, swift_flush, until
-
-__all__ = ["swift_flush"]  # a fixture
+from tests.concurrency.threads import Call, others_wait, until
 
 committing = pytest.mark.django_db(transaction=True)
 pytestmark = [pytest.mark.django_db, pytest.mark.sqlite, pytest.mark.postgresql, pytest.mark.mariadb]

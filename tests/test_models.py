@@ -18,7 +18,7 @@ from drf_concord.models import Change, Lock, Log, Mark, VersionedQuerySet
 from drf_concord.protocol.claims import Claim, Mode
 from drf_concord.protocol.errors import LockLost, ObjectLocked
 from tests.app.models import Folder, Item, Note, Place, Restaurant, Slugged
-from tests.concurrency.threads import Call, swift_flush
+from tests.concurrency.threads import Call
 from tests.kinds.models import (
     Area,
     Badge,
@@ -34,8 +34,6 @@ from tests.kinds.models import (
     Texted,
     Yard,
 )
-
-__all__ = ["swift_flush"]  # a fixture
 
 HOUR = 3_600_000_000  # microseconds
 

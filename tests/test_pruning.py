@@ -14,10 +14,8 @@ from django.test import override_settings
 from drf_concord import changes, pruning, rows, writes
 from drf_concord.models import Change, Mark
 from tests.app.models import Item, Texted
-from tests.concurrency.threads import Call, gate, swift_flush
+from tests.concurrency.threads import Call, gate
 from tests.settings import TEST_DB
-
-__all__ = ["swift_flush"]  # a fixture
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.sqlite, pytest.mark.postgresql]
 

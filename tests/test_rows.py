@@ -20,7 +20,7 @@ from drf_concord.protocol.claims import Claim
 from drf_concord.protocol.errors import Busy, ObjectLocked
 from drf_concord.protocol.locks import Mode
 from tests.app.models import Item, Note, Place, Restaurant
-from tests.concurrency.threads import Call, others_wait, swift_flush
+from tests.concurrency.threads import Call, others_wait
 from tests.kinds.models import (
     Area,
     Article,
@@ -34,8 +34,6 @@ from tests.kinds.models import (
     Texted,
     Yard,
 )
-
-__all__ = ["swift_flush"]  # a fixture
 
 pytestmark = [pytest.mark.django_db, pytest.mark.sqlite, pytest.mark.postgresql, pytest.mark.mariadb]
 

@@ -20,10 +20,8 @@ from drf_concord.protocol.claims import Claim, Mode
 from drf_concord.protocol.errors import Busy, Conflict, LockLost, ObjectLocked, VersionMismatch
 from drf_concord.protocol.etags import version_of
 from tests.app import models
-from tests.concurrency.threads import Call, gate, if_match, others_wait, swift_flush, tag_of
+from tests.concurrency.threads import Call, gate, if_match, others_wait, tag_of
 from tests.kinds import models as kinds
-
-__all__ = ["swift_flush"]  # a fixture
 
 ADA, GUIDO = rows.Actor("1"), rows.Actor("2")
 

@@ -17,10 +17,8 @@ from drf_concord.admin import GuardedAdminMixin, LockableAdminMixin
 from drf_concord.admin.forms import based_formset
 from drf_concord.changes import VENDORS
 from tests.admin.pages import fill, filled
-from tests.concurrency.threads import Call, others_wait, swift_flush
+from tests.concurrency.threads import Call, others_wait
 from tests.kinds.models import Branch, Clause, Contract, Leaf, Machine, Post, Root
-
-__all__ = ["swift_flush"]
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
 
@@ -223,7 +221,6 @@ def test_an_object_that_was_read_too_early_is_not_saved(
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.postgresql
-@pytest.mark.usefixtures("swift_flush")
 def test_who_waits_for_the_row_is_refused(guido: Client, machine: Machine) -> None:
     data = fill(guido.get(page_of(machine)), name="lathe")
     inside, leave = threading.Event(), threading.Event()

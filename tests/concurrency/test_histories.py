@@ -20,10 +20,9 @@ from drf_concord.protocol.claims import Claim
 from drf_concord.protocol.etags import encode_version
 from tests.app.models import Item, Note, Tag
 from tests.concurrency.processes import Violation, Worker, crew, nothing_is_lost, pair, workers
-from tests.concurrency.threads import swift_flush
 from tests.concurrency.worker import TIMEOUT
 
-__all__ = ["crew", "swift_flush", "workers"]  # fixtures
+__all__ = ["crew", "workers"]  # fixtures
 
 WRITES = int(os.environ.get("CONCORD_WRITES", "120"))
 ROUNDS = int(os.environ.get("CONCORD_ROUNDS", "300"))

@@ -28,11 +28,9 @@ from drf_concord.live.pool import pool
 from drf_concord.testing import APICommunicator
 from tests.app.models import Item
 from tests.app.sockets import application
-from tests.concurrency.threads import swift_flush, until
+from tests.concurrency.threads import until
 from tests.services import REDIS
 from tests.transports.proxy import Proxy
-
-__all__ = ["swift_flush"]  # a fixture
 
 CHANGES = int(os.environ.get("CONCORD_CHANGES", "450"))
 RECONNECTS = int(os.environ.get("CONCORD_RECONNECTS", "12"))

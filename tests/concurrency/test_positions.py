@@ -23,10 +23,8 @@ from drf_concord import changes
 from drf_concord.protocol.changes import Snapshot
 from tests.app.models import Texted
 from tests.concurrency.raw_writer import ROWS, TRANSACTIONS
-from tests.concurrency.threads import PATIENCE, swift_flush
+from tests.concurrency.threads import PATIENCE
 from tests.settings import TEST_DB
-
-__all__ = ["swift_flush"]  # a fixture
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -16,10 +16,10 @@ from django.db import connection
 from drf_concord import ObjectLocked
 from tests.app.models import Bare
 from tests.concurrency.processes import Worker, crew, pair
-from tests.concurrency.threads import Call, gate, others_wait, swift_flush
+from tests.concurrency.threads import Call, gate, others_wait
 from tests.kinds.models import Clause, Contract
 
-__all__ = ["crew", "swift_flush"]  # fixtures
+__all__ = ["crew"]  # a fixture
 
 ROUNDS = int(os.environ.get("CONCORD_ROUNDS", "60"))
 

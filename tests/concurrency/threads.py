@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-import pytest
 from django.db import connection, connections, transaction
-from django.test import TransactionTestCase
 
 from drf_concord import rows, writes
 from drf_concord.protocol.etags import EntityTag, encode_version, parse_tag_list
 from drf_concord.protocol.preconditions import Current, Preconditions
 
-__all__ = ["PATIENCE", "Call", "empty", "gate", "if_match", "others_wait", "swift_flush", "tag_of", "until"]
+__all__ = ["PATIENCE", "Call", "empty", "gate", "if_match", "others_wait", "tag_of", "until"]
 
 PATIENCE = 20.0  # seconds: how long anything may take before a test gives up
 R = TypeVar("R")
-
 
 KEPT = {"django_migrations", "django_content_type", "auth_permission", "concord_log"}
 SWITCHES = {
@@ -29,17 +26,8 @@ SWITCHES = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def swift_flush(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
-    """Empty the tables by DELETE after tests that commit, which takes a fiftieth of a flush."""
-    with django_db_blocker.unblock():
-        empty()  # another module's flush is itself recorded, once for each table
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TransactionTestCase, "_fixture_teardown", lambda self: empty())
-        yield
-
-
 def empty() -> None:
+    """Empty the tables by DELETE; the log goes on."""
     tables = [t for t in connection.introspection.django_table_names(only_existing=True) if t not in KEPT]
     off, on = SWITCHES[connection.vendor]
     with connection.cursor() as cursor:

@@ -30,11 +30,9 @@ from drf_concord.websocket import (
 )
 from drf_concord.websocket.mixins import RetrieveModelMixin
 from tests.app.models import Folder, Item
-from tests.concurrency.threads import PATIENCE, Call, swift_flush
+from tests.concurrency.threads import PATIENCE, Call
 from tests.kinds.models import Paragraph, Report
 from tests.websocket.cases import SocketCase, database
-
-__all__ = ["swift_flush"]  # a fixture
 
 SIDE_BY_SIDE = 4
 ROWS = 5_000

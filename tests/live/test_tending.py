@@ -19,10 +19,7 @@ from drf_concord.live.hub import Hub
 from drf_concord.live.pool import pool
 from drf_concord.models import Change
 from tests.app.models import Texted
-from tests.concurrency.threads import swift_flush
 from tests.settings import TEST_DB
-
-__all__ = ["swift_flush"]  # a fixture
 
 USING = "default"
 

@@ -26,10 +26,8 @@ from drf_concord.rest import addresses, viewsets
 from drf_concord.rest.addresses import Address, address_of, finds_by_key
 from drf_concord.rest.mixins import RetrieveModelMixin, UpdateModelMixin
 from tests.app.models import Item, Note, Slugged
-from tests.concurrency.threads import PATIENCE, Call, others_wait, swift_flush
+from tests.concurrency.threads import PATIENCE, Call, others_wait
 from tests.kinds.models import Badge, Clause, Contract, Keyed, Root
-
-__all__ = ["swift_flush"]  # a fixture
 
 pytestmark = [
     pytest.mark.django_db,

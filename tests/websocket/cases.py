@@ -12,7 +12,6 @@ from django.test import TransactionTestCase
 
 from drf_concord.testing import APICommunicator, get_headers_for_user
 from tests.app.sockets import application
-from tests.concurrency.threads import empty
 
 __all__ = ["SocketCase", "database", "until"]
 
@@ -33,9 +32,6 @@ class SocketCase(TransactionTestCase):
 
     application: Any = application
     path = "/ws/"
-
-    def _fixture_teardown(self) -> None:
-        empty()  # on PostgreSQL a flush takes as long as the test
 
     async def asyncSetUp(self) -> None:
         self.opened: list[APICommunicator] = []

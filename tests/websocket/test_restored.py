@@ -20,9 +20,6 @@ from drf_concord.protocol.positions import Position
 from drf_concord.testing import APICommunicator
 from tests.app.models import Item
 from tests.app.sockets import application
-from tests.concurrency.threads import swift_flush
-
-__all__ = ["swift_flush"]  # a fixture
 
 pytestmark = [pytest.mark.sqlite, pytest.mark.django_db(transaction=True)]
 
