@@ -8,9 +8,11 @@ import pytest
 from channels.auth import AuthMiddlewareStack
 from channels.routing import URLRouter
 from django.apps import apps
+from django.contrib.auth import get_user_model
 from django.core.exceptions import ImproperlyConfigured
 from django.test import TransactionTestCase, override_settings
 from django.urls import path
+from rest_framework.generics import GenericAPIView
 
 from drf_concord.compat import rest_live
 from drf_concord.compat.installing import BesideConcord
@@ -25,7 +27,7 @@ from tests.websocket.cases import SocketCase, database
 from .paths import found_at, rows_of
 
 TABLE = {
-    "mixins": {"RealtimeMixin": "live.RealtimeMixin"},
+    "mixins": {"RealtimeMixin": "<live.RealtimeMixin"},
     "routers": {"RealtimeRouter": "<websocket.RealtimeRouter"},
     "consumers": {"RealtimeRouter": "<websocket.RealtimeRouter"},
     "testing": {
@@ -63,6 +65,28 @@ def test_names_of_the_package() -> None:
 def test_a_view_without_the_mixin_is_refused() -> None:
     with pytest.raises(RuntimeError):
         RealtimeRouter().register(views.ItemViewSet)
+
+
+def test_a_view_is_told_of_changes_without_more() -> None:
+    Items.register_signal_handler("default")
+
+    class Nameless(RealtimeMixin, GenericAPIView):
+        pass
+
+    with pytest.raises(ImproperlyConfigured, match="Nameless names no model"):
+        Nameless.register_signal_handler("default")
+
+
+@pytest.mark.django_db
+def test_a_view_is_made_of_the_scope_of_a_websocket() -> None:
+    user = get_user_model().objects.create_user("guido")
+    scope = {"type": "websocket", "path": "/ws/", "headers": [(b"host", b"testserver")], "user": user}
+    view = Items.from_scope("retrieve", scope, {"pk": 7}, {"late": True})
+    assert (type(view), view.action, view.kwargs) == (Items, "retrieve", {"pk": 7})
+    assert (view.request.method, view.request.query_params.dict()) == ("GET", {"late": "true"})
+    assert view.request.user == user
+    nobody = Items.from_scope("list", {**scope, "user": None})
+    assert (nobody.kwargs, nobody.request.user.is_authenticated) == ({}, False)
 
 
 @pytest.mark.parametrize("package", ["rest_live", "django_object_lock", "djangochannelsrestframework"])

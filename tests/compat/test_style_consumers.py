@@ -20,6 +20,7 @@ from rest_framework.views import APIView
 from rest_framework.viewsets import ModelViewSet, ViewSet
 
 from drf_concord.compat.djangochannelsrestframework.consumers import (
+    APIConsumerMetaclass,
     AsyncAPIConsumer,
     DjangoViewAsConsumer,
     view_as_consumer,
@@ -296,6 +297,27 @@ async def test_detached_action_is_cancelled_when_the_socket_ends() -> None:
     await asyncio.wait_for(started.wait(), 5)
     await communicator.disconnect()
     await asyncio.wait_for(cancelled.wait(), 5)
+
+
+async def test_the_end_of_a_detached_action_is_told_to_a_hook() -> None:
+    ended = asyncio.Event()
+
+    class TestConsumer(AsyncAPIConsumer, metaclass=APIConsumerMetaclass):
+        def handle_detached_task_completion(self, task: asyncio.Task[None]) -> None:
+            assert task.done()
+            assert task not in self.detached_tasks
+            ended.set()
+
+        @action(detached=True)
+        async def brief(self, **kwargs: Any) -> Any:
+            return "brief", 200
+
+    communicator = WebsocketCommunicator(TestConsumer(), "/testws/")
+    await communicator.connect()
+    await communicator.send_json_to({"action": "brief", "request_id": 1})
+    assert await communicator.receive_json_from() == answer("brief", "brief", request_id=1)
+    await asyncio.wait_for(ended.wait(), 5)
+    await communicator.disconnect()
 
 
 async def test_detached_action_that_refuses() -> None:

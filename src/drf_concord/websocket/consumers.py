@@ -256,12 +256,13 @@ class AsyncAPIConsumer:
             return
         self.detach(work, name)
 
-    def detach(self, work: Coroutine[Any, Any, None], name: str) -> None:
+    def detach(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Let something go on beside the requests of this socket, until it ends at the latest."""
         task = self.socket.spawn(work)
         task.set_name(name)
         self.detached_tasks.add(task)
         task.add_done_callback(self.detached_tasks.discard)
+        return task
 
     def detached_of(self, action: str) -> list[asyncio.Task[None]]:
         """Return the detached tasks of an action that are under way."""

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...websocket.consumers import AsyncAPIConsumer as ConcordConsumer
 from ...websocket.generics import GenericAsyncAPIConsumer as ConcordGenericConsumer
 from ...websocket.viewed import DjangoViewAsConsumer, view_as_consumer
 from .settings import api_settings
 
-__all__ = ["AsyncAPIConsumer", "DjangoViewAsConsumer", "GenericAsyncAPIConsumer", "view_as_consumer"]
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Coroutine
+
+__all__ = [
+    "APIConsumerMetaclass",
+    "AsyncAPIConsumer",
+    "DjangoViewAsConsumer",
+    "GenericAsyncAPIConsumer",
+    "view_as_consumer",
+]
 
 
 class AsyncAPIConsumer(ConcordConsumer):
@@ -49,6 +59,19 @@ class AsyncAPIConsumer(ConcordConsumer):
         if text_data is None:
             raise ValueError("Give send() a text_data: frames of these consumers are texts.")
         self.socket.push(text_data)
+
+    def detach(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Let something go on beside the requests of this socket."""
+        task = super().detach(work, name)
+        task.add_done_callback(self.handle_detached_task_completion)
+        return task
+
+    def handle_detached_task_completion(self, task: asyncio.Task[None]) -> None:
+        """Look at a detached action that has ended; a hook. What it raised is answered and logged already."""
+
+
+APIConsumerMetaclass = type(AsyncAPIConsumer)
+"""For classes of a project that name it as their metaclass; there is nothing to it any more."""
 
 
 class GenericAsyncAPIConsumer(AsyncAPIConsumer, ConcordGenericConsumer):
