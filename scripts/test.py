@@ -19,8 +19,8 @@ DJANGO61 = ROOT / ".venv-django61"
 PYTEST = ["-m", "pytest", "-q"]
 # what is the same whatever the database is: once is enough
 NO_DATABASE = ("tests/client", "tests/js", "tests/packaging", "tests/protocol")
-# what shows the rest: with each Django and on each database, but the second of each not together
-FACES = ("tests/admin", "tests/compat", "tests/demo", "tests/documented")
+# what stands on the rest: with each Django and on each database, but the second of each not together
+FACES = ("tests/admin", "tests/compat", "tests/demo", "tests/documented", "tests/websocket")
 PARALLEL = [*PYTEST, "-n", "2", "--dist", "loadgroup"]
 
 STAGES = {
@@ -68,13 +68,13 @@ def _run(stage: str) -> bool:
             return _call("make", "--no-print-directory", "docs")
         case "protocol":
             coverage = ["--cov=drf_concord.protocol", "--cov-branch", "--cov-fail-under=100"]
-            return _call(python, *PYTEST, *coverage, "tests/protocol")
+            return _call(python, *PARALLEL, *coverage, "tests/protocol")
         case "sqlite":
             return _all(python, stage, but=("tests/protocol",))  # which has a stage of its own
         case "postgresql":
             return _all(python, stage)
         case "mariadb":
-            return _call(python, *PYTEST, "-m", "mariadb", database=stage)
+            return _call(python, *PARALLEL, "-m", "mariadb", database=stage)
         case "browser":
             return _call(python, *PARALLEL, "-m", "browser")
         case _:
