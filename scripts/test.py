@@ -74,7 +74,7 @@ def _run(stage: str) -> bool:
         case "postgresql":
             return _all(python, stage)
         case "mariadb":
-            return _call(python, *PARALLEL, "-m", "mariadb", database=stage)
+            return _call(python, *PYTEST, "-m", "mariadb", database=stage)
         case "browser":
             return _call(python, *PARALLEL, "-m", "browser")
         case _:
