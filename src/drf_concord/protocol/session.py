@@ -31,7 +31,17 @@ from .frames import (
     request_key,
 )
 
-__all__ = ["SUBPROTOCOL", "Command", "Follow", "Leave", "Overflow", "Perform", "Rendered", "Session"]
+__all__ = [
+    "SUBPROTOCOL",
+    "Command",
+    "Follow",
+    "Leave",
+    "Overflow",
+    "Perform",
+    "Rendered",
+    "Session",
+    "reply_text",
+]
 
 SUBPROTOCOL = "concord.v1"
 WINDOW = 1_048_576
@@ -43,6 +53,16 @@ PAGE = 200
 """How many objects one snapshot frame carries."""
 
 encode = msgspec.json.encode
+
+
+def reply_text(
+    action: str | None, request_id: bytes, status: int, *, data: bytes, errors: bytes, more: bytes = b""
+) -> str:
+    """Return the frame of a reply: five keys, and whatever comes after them; bytes are JSON already."""
+    return (
+        b'{"action":%s,"errors":%s,"response_status":%d,"request_id":%s,"data":%s%s}'
+        % (encode(action), errors, status, request_id, data, more)
+    ).decode()
 
 
 def _size(text: str) -> int:
@@ -232,13 +252,8 @@ class Session:
         code: str | None = None,
     ) -> str:
         """Return the reply to a call: five keys, and in session mode the tag and the code."""
-        more = b""
-        if self.sequenced:
-            more = b',"etag":%s,"code":%s' % (encode(etag), encode(code))
-        return (
-            b'{"action":%s,"errors":%s,"response_status":%d,"request_id":%s,"data":%s%s}'
-            % (encode(action), errors, status, request_id, data, more)
-        ).decode()
+        more = b',"etag":%s,"code":%s' % (encode(etag), encode(code)) if self.sequenced else b""
+        return reply_text(action, request_id, status, data=data, errors=errors, more=more)
 
     def error(self, request_id: bytes, code: int, message: str, named: str = "request_id") -> str:
         """Return the answer to a subscription frame that cannot be done."""

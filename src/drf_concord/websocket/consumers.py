@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from functools import lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import msgspec
@@ -23,7 +23,9 @@ from ..live import callers, views
 from ..live.hub import hub_of_loop
 from ..live.pool import pool
 from ..protocol.frames import NULL, BadFrame, members
+from ..protocol.session import reply_text
 from . import origins
+from .decorators import actions_of
 from .doing import Doing, at, doing
 from .groups import Groups
 from .inbox import Inbox
@@ -271,7 +273,7 @@ class AsyncAPIConsumer:
     @classmethod
     def available_actions(cls) -> dict[str, tuple[str, bool, bool | None]]:
         """Return what clients may call: name -> (method, detached, atomic)."""
-        known: dict[str, tuple[str, bool, bool | None]] = _actions_of(cast("Any", cls))
+        known: dict[str, tuple[str, bool, bool | None]] = actions_of(cast("Any", cls))
         return known
 
     async def handle_action(self, action: str, request_id: Any = None, **kwargs: Any) -> None:
@@ -469,18 +471,8 @@ class AsyncAPIConsumer:
     async def _reply_raw(
         self, action: str | None, request_id: bytes, status: int, *, data: Any = None, errors: Any = None
     ) -> None:
-        self.socket.push(
-            (
-                b'{"action":%s,"errors":%s,"response_status":%d,"request_id":%s,"data":%s}'
-                % (
-                    msgspec.json.encode(action),
-                    JSONRenderer().render(errors or []),
-                    status,
-                    request_id or NULL,
-                    json_of(data),
-                )
-            ).decode()
-        )
+        said = json_of(errors or [])
+        self.socket.push(reply_text(action, request_id or NULL, status, data=json_of(data), errors=said))
 
     async def send_json(self, content: Any, close: bool = False) -> None:
         """Send a value as a frame."""
@@ -499,13 +491,3 @@ class AsyncAPIConsumer:
 
 async def _until(event: asyncio.Event) -> None:
     await event.wait()
-
-
-@lru_cache(maxsize=512)
-def _actions_of(cls: Any) -> dict[str, tuple[str, bool, bool | None]]:
-    found = {}
-    for attribute in dir(cls):
-        declared = getattr(inspect.getattr_static(cls, attribute), "concord_action", None)
-        if declared is not None:
-            found[declared[0]] = (attribute, declared[1], declared[2])
-    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -43,3 +44,14 @@ def action(
         return method
 
     return declare
+
+
+@lru_cache(maxsize=512)
+def actions_of(cls: Any) -> dict[str, tuple[str, bool, bool | None]]:
+    """Return what clients may call of a class: name -> (method, detached, atomic)."""
+    found = {}
+    for attribute in dir(cls):
+        declared = getattr(inspect.getattr_static(cls, attribute), "concord_action", None)
+        if declared is not None:
+            found[declared[0]] = (attribute, declared[1], declared[2])
+    return found
