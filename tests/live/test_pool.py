@@ -117,3 +117,42 @@ def test_closing_ends_every_thread_after_the_work_that_was_there() -> None:
     thread = asyncio.run(run())
     thread.join(PATIENCE)
     assert not thread.is_alive()
+
+
+@override_settings(**threads())
+def test_work_that_comes_after_closing_is_done_though_all_threads_were_busy() -> None:
+    pool, go = Pool(), threading.Event()
+
+    async def run() -> int:
+        busy = [asyncio.ensure_future(pool.run(partial(go.wait, PATIENCE))) for _ in range(THREADS)]
+        await asyncio.sleep(0)
+        pool.close()
+        work = asyncio.ensure_future(pool.run(threading.get_ident))
+        await asyncio.sleep(0)
+        go.set()
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.gather(*busy)
+            return await work
+
+    assert asyncio.run(run())
+    pool.close()
+
+
+def test_a_connection_that_cannot_be_revived_is_told_and_the_thread_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pool = Pool()
+
+    def revive(**_: Any) -> None:
+        raise OSError("broken")
+
+    async def run() -> int:
+        with monkeypatch.context() as patch:
+            patch.setattr(pools, "_revive", revive)
+            with pytest.raises(OSError, match="broken"):
+                async with asyncio.timeout(PATIENCE):
+                    await pool.run(threading.get_ident)
+        return await pool.run(threading.get_ident)
+
+    assert asyncio.run(run())
+    pool.close()

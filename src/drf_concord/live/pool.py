@@ -80,17 +80,19 @@ class Pool:
         with self._lock:
             for _ in range(self._threads):
                 self._queue.put(None)
-                self._free -= 1
+            # they count no longer: work that comes before they have ended needs threads of its own
+            self._free -= self._threads
+            self._threads = 0
 
     def _serve(self) -> None:
         used = 0.0
         try:
             while (item := self._next()) is not None:
                 context, work, loop, future = item
-                _revive(asked_again=time.monotonic() - used > TRUSTED)
                 result: Any = None
                 error: BaseException | None = None
                 try:
+                    _revive(asked_again=time.monotonic() - used > TRUSTED)
                     result = context.run(work)
                 except BaseException as caught:
                     error = caught
@@ -115,9 +117,6 @@ class Pool:
                     self._free -= 1
                     self._threads -= 1
                 return None
-            if item is None:
-                with self._lock:
-                    self._threads -= 1
             return item
 
 
