@@ -7,6 +7,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 __all__ = ["BEGIN", "END", "PAGE", "Rule", "page", "rules_of", "rules_of_tests"]
@@ -38,6 +39,7 @@ class Rule:
     cases: int = 0
 
 
+@cache
 def rules_of_tests() -> list[Rule]:
     """Return what the markers of all tests say."""
     paths = sorted((ROOT / "tests").rglob("test_*.py"))

@@ -1,6 +1,8 @@
-"""Run the stages of `make test` in order, and stop at the first that fails.
+"""Run the stages of `make test` in order, and stop where one fails.
 
 Usage: python scripts/test.py [STAGE ...]
+
+Stages that keep one processor busy run side by side, each printed when it has ended.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,13 +24,16 @@ PYTEST = ["-m", "pytest", "-q"]
 NO_DATABASE = ("tests/client", "tests/js", "tests/packaging", "tests/protocol")
 # what stands on the rest: with each Django and on each database, but the second of each not together
 FACES = ("tests/admin", "tests/compat", "tests/demo", "tests/documented", "tests/websocket")
-PARALLEL = [*PYTEST, "-n", "2", "--dist", "loadgroup"]
+# Tests wait for other processes now and then: one worker more than there are processors. A file stays with
+# one worker, so that what its tests share is made once; small files come last.
+WORKERS = min(os.cpu_count() or 1, 4) + 1
+PARALLEL = [*PYTEST, "-n", str(WORKERS), "--dist", "loadfile", "--no-loadscope-reorder"]
 
 STAGES = {
     "format": "the formatting",
     "lint": "the style rules",
-    "types": "the types",
     "contracts": "the floors: who may import whom",
+    "types": "the types",
     "docs": "the documentation site, where a warning is an error",
     "protocol": "the rules, every branch of them",
     "sqlite": "all tests on SQLite",
@@ -38,19 +44,62 @@ STAGES = {
 }
 
 
+ROUNDS = [
+    ["format"],
+    ["lint"],
+    ["contracts"],
+    ["types", "docs"],
+    ["protocol"],
+    ["sqlite"],
+    ["postgresql"],
+    ["mariadb", "browser"],
+    ["django61"],
+]
+
+
 def main(names: list[str]) -> int:
     unknown = set(names) - STAGES.keys()
     if unknown:
         print(f"unknown stage: {', '.join(sorted(unknown))}; there are: {', '.join(STAGES)}")
         return 2
     begin = time.monotonic()
-    for name in names or STAGES:
-        print(f"\n==== {name}: {STAGES[name]}", flush=True)
-        if not _run(name):
+    for stages in [[name] for name in names] or ROUNDS:
+        failed = _alone(stages[0]) if len(stages) == 1 else _side_by_side(stages)
+        for name in failed:
             print(f"\n==== {name} FAILED; again with: make test STAGE={name}", flush=True)
+        if failed:
             return 1
-    print(f"\n==== all passed in {time.monotonic() - begin:.0f} s", flush=True)
+    if not names:
+        print(f"\n==== all passed in {time.monotonic() - begin:.0f} s", flush=True)
     return 0
+
+
+def _alone(name: str) -> list[str]:
+    """Run a stage; returns it if it failed."""
+    begin = time.monotonic()
+    print(f"\n==== {name}: {STAGES[name]}", flush=True)
+    passed = _run(name)
+    print(f"==== {name} {'passed' if passed else 'failed'} in {time.monotonic() - begin:.0f} s", flush=True)
+    return [] if passed else [name]
+
+
+def _side_by_side(names: list[str]) -> list[str]:
+    """Run stages at once, each in a process of its own; returns those that failed."""
+    with ThreadPoolExecutor(len(names)) as pool:
+        command = [sys.executable, __file__]
+        ends = {
+            pool.submit(
+                subprocess.run, [*command, name], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            ): name
+            for name in names
+        }
+        failed = []
+        for end in as_completed(ends):
+            sys.stdout.buffer.write(end.result().stdout)
+            sys.stdout.flush()
+            if end.result().returncode:
+                failed.append(ends[end])
+    return failed
 
 
 def _run(stage: str) -> bool:

@@ -129,6 +129,7 @@ async def frames_of(socket: Any, until: Any) -> Any:
             elif leaving.done():
                 await asyncio.sleep(0)
                 if not coming.done() and socket.output_queue.empty():
+                    leaving.result()
                     return
     finally:
         for task in (leaving, coming):

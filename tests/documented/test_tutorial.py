@@ -16,7 +16,7 @@ from websockets.typing import Subprotocol
 
 from tests.documented.tutorial import PAGE, PASSWORD, PATIENCE, Tutorial
 
-pytestmark = [pytest.mark.sqlite, pytest.mark.xdist_group("tutorial")]
+pytestmark = pytest.mark.sqlite
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import pytest
 import drf_concord
 
 # nothing here asks a database, and one worker builds for all of these tests
-pytestmark = [pytest.mark.sqlite, pytest.mark.xdist_group("packaging")]
+pytestmark = pytest.mark.sqlite
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -184,6 +184,8 @@ def laboratory(folder: Path, database: str, **server: str) -> Iterator[Lab]:
     routed = override_settings(DATABASE_ROUTERS=[ToLab()], CONCORD={}, ROOT_URLCONF=__name__)
     routed.enable()
     sys.path.insert(0, str(folder))
+    # what is compiled is known by its second and its length, and a model changes more often than that
+    written, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     apps.set_installed_apps(["drf_concord"])
     lab = Lab(folder)
     try:
@@ -193,6 +195,7 @@ def laboratory(folder: Path, database: str, **server: str) -> Iterator[Lab]:
         lab.forget()
         apps.unset_installed_apps()
         sys.path.remove(str(folder))
+        sys.dont_write_bytecode = written
         routed.disable()
         connections[ALIAS].close()
         del connections[ALIAS], connections.databases[ALIAS]
