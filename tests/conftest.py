@@ -14,7 +14,7 @@ from django.test import TransactionTestCase
 
 from tests.concurrency.threads import empty
 from tests.services import REDIS, SERVICES, missing
-from tests.settings import TEST_DB
+from tests.settings import CONCORD, TEST_DB
 
 DATABASES = ("sqlite", "postgresql", "mariadb")
 PATIENCE = 30.0  # seconds
@@ -52,6 +52,17 @@ def _reason_to_skip(item: pytest.Item) -> str | None:
     for marker in item.iter_markers("services"):
         needed.extend(marker.args or ["redis"])
     return next((line for line in map(missing, needed) if line is not None), None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Any:
+    """A file leaves the settings as they were: what it does not, another file's tests would meet."""
+    result = yield
+    if nextitem is None or nextitem.path != item.path:
+        from drf_concord.conf import settings
+
+        assert settings.CAPTURE == CONCORD["CAPTURE"], f"{item.path.name} leaves {settings.CAPTURE}"
+    return result
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
