@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Generic, TypeVar
 
 from django.db import connection, connections, transaction
@@ -28,15 +29,26 @@ SWITCHES = {
 
 def empty() -> None:
     """Empty the tables by DELETE; the log goes on."""
-    tables = [t for t in connection.introspection.django_table_names(only_existing=True) if t not in KEPT]
+    tables = _tables()
     off, on = SWITCHES[connection.vendor]
     with connection.cursor() as cursor:
+        cursor.execute("SELECT " + ", ".join(f"EXISTS (SELECT 1 FROM {table})" for table in tables))
+        full = [table for table, rows in zip(tables, cursor.fetchone(), strict=True) if rows]
+        if not full:
+            return
         cursor.execute(off)
         with transaction.atomic():
-            # the log comes last: elsewhere than on PostgreSQL the deletes themselves are recorded
-            for table in sorted(tables, key=lambda table: table == "concord_change"):
-                cursor.execute(f"DELETE FROM {connection.ops.quote_name(table)}")
+            for table in full:
+                cursor.execute(f"DELETE FROM {table}")
+            # elsewhere than on PostgreSQL the deletes themselves are recorded
+            cursor.execute("DELETE FROM concord_change")
         cursor.execute(on)
+
+
+@cache
+def _tables() -> list[str]:
+    names = connection.introspection.django_table_names(only_existing=True)
+    return [connection.ops.quote_name(name) for name in names if name not in KEPT]
 
 
 class Call(Generic[R]):
