@@ -61,7 +61,7 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     if nextitem is None or nextitem.path != item.path:
         from drf_concord.conf import settings
 
-        assert settings.CAPTURE == CONCORD["CAPTURE"], f"{item.path.name} leaves {settings.CAPTURE}"
+        assert CONCORD["CAPTURE"] == settings.CAPTURE, f"{item.path.name} leaves {settings.CAPTURE}"
     return result
 
 
