@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from playwright.sync_api import expect
@@ -426,6 +426,50 @@ def test_by_keyboard_alone(person: MakePerson, todo: Todo) -> None:
     guido.keyboard.press("Escape")
     expect(guido.locator("#editor")).not_to_be_visible()
     assert todo.read()[0]["notes"] == "typed"
+
+
+def test_what_was_ticked_off_stays_so_while_the_news_of_it_is_on_its_way(
+    person: MakePerson, todo: Todo
+) -> None:
+    pk = todo.add("Bread")
+    guido = person("guido")
+    line = Line()
+    guido.context.route_web_socket(re.compile("/ws/"), line.through)
+    page = guido.board(todo.pk)
+    line.held = []
+    box = row(page, "Bread").get_by_role("checkbox")
+    for done in (True, False, True):
+        box.set_checked(done)
+        expect(row(page, "Bread")).not_to_have_attribute("aria-busy", "true")
+        expect(box).to_be_checked(checked=done)
+    assert line.held
+    assert todo.read()[0]["done"] is True
+    todo.change(pk, done=False)
+    line.release()
+    expect(box).not_to_be_checked()
+
+
+class Line:
+    """A websocket on which news can be held back."""
+
+    def __init__(self) -> None:
+        self.held: list[Any] | None = None
+
+    def through(self, browser: Any) -> None:
+        server = browser.connect_to_server()
+        self._send = browser.send
+        server.on_message(self._said)
+
+    def _said(self, message: Any) -> None:
+        if self.held is None or json.loads(message).get("type") != "changes":
+            self._send(message)
+        else:
+            self.held.append(message)
+
+    def release(self) -> None:
+        held, self.held = self.held, None
+        for message in held or ():
+            self._send(message)
 
 
 def test_news_is_told_to_who_does_not_see_it(person: MakePerson, todo: Todo) -> None:

@@ -7,7 +7,8 @@ import { find, make, time, title } from "./dom.js";
  *   lockOf: (pk: any) => any, hasDraft: (pk: any) => boolean }} acts
  */
 export function rows(list, acts) {
-  /** @type {Map<any, { element: HTMLElement, item: any, busy: boolean }>} */
+  /** `saved` is what the server answered, until the list has news of it, which come after the answer.
+   * @type {Map<any, { element: HTMLElement, item: any, saved: any, busy: boolean }>} */
   const known = new Map();
 
   function row(item) {
@@ -15,13 +16,15 @@ export function rows(list, acts) {
     const open = make("button", { type: "button", className: "open" },
       make("span", { className: "text" }), make("span", { className: "notes" }), make("span", { className: "badges" }));
     const element = make("li", { dataset: { pk: item.id } }, box, open);
-    const mine = { element, item, busy: false };
+    const mine = { element, item, saved: null, busy: false };
     box.addEventListener("change", async () => {
       if (mine.busy) return void (box.checked = !box.checked); // not disabled: that would take the focus away
       mine.busy = true;
       element.ariaBusy = "true";
+      const before = mine.item;
       try {
-        await acts.toggle(mine.item, box.checked);
+        const saved = await acts.toggle(mine.saved ?? before, box.checked);
+        if (mine.item === before) mine.saved = saved ?? mine.saved;
       } finally {
         mine.busy = false;
         element.ariaBusy = null;
@@ -35,12 +38,12 @@ export function rows(list, acts) {
   function show(pk) {
     const mine = known.get(pk);
     if (!mine) return;
-    const { element, item } = mine;
+    const { element, item, saved } = mine;
     const lock = acts.lockOf(pk);
     const box = find("input", element);
-    if (!mine.busy) box.checked = item.done;
+    if (!mine.busy) box.checked = (saved ?? item).done;
     box.ariaLabel = `Done: ${item.text}`;
-    element.classList.toggle("done", item.done);
+    element.classList.toggle("done", (saved ?? item).done);
     find(".text", element).textContent = item.text;
     find(".notes", element).textContent = item.notes;
     const badges = [];
@@ -68,6 +71,7 @@ export function rows(list, acts) {
       for (const item of items) {
         const mine = known.get(item.id) ?? row(item);
         const isNew = !known.has(item.id) || mine.item !== item;
+        if (isNew) mine.saved = null;
         mine.item = item;
         known.set(item.id, mine);
         if (mine.element === before) before = before.nextElementSibling;
