@@ -24,9 +24,9 @@ lint types contracts:
 	@$(MAKE) --no-print-directory test STAGE=$@
 
 docs:
-	@sh scripts/environment.sh .venv-docs requirements/docs.txt
+	@sh scripts/environment.sh $(VENV) requirements/test.txt
 	@rm -rf build/docs build/doctrees # what is kept of a build is not read again, and its warnings are not said again
-	@.venv-docs/bin/python -m sphinx -q -W --keep-going -c docs -d build/doctrees . build/docs
+	@$(VENV)/bin/python -m sphinx -q -W --keep-going -c docs -d build/doctrees . build/docs
 	@echo "build/docs/index.html"
 
 bench:
@@ -38,5 +38,5 @@ requirements:
 	@sh scripts/requirements.sh
 
 clean:
-	rm -rf .venv .venv-django61 .venv-bench .venv-docs build dist htmlcov .coverage* .*_cache .hypothesis
+	rm -rf .venv .venv-django61 .venv-bench build dist htmlcov .coverage* .*_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -20,5 +20,4 @@ pin test 3.11
 # the same versions as the tests, so that both can share one environment
 pin demo 3.11 --constraint requirements/test.txt
 pin test-django61 3.12
-pin docs 3.11
 [ ! -e requirements/bench.in ] || pin bench 3.11

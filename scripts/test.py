@@ -22,8 +22,11 @@ DJANGO61 = ROOT / ".venv-django61"
 PYTEST = ["-m", "pytest", "-q"]
 # what is the same whatever the database is: once is enough
 NO_DATABASE = ("tests/client", "tests/js", "tests/packaging", "tests/protocol")
-# what stands on the rest: with each Django and on each database, but the second of each not together
-FACES = ("tests/admin", "tests/compat", "tests/demo", "tests/documented", "tests/websocket")
+# What stands on the rest: with each Django and on each database, which takes two runs of four. The floors
+# below, which speak to Django's backends themselves, are tested in all four.
+FACES = tuple(
+    f"tests/{name}" for name in ("admin", "compat", "demo", "documented", "live", "rest", "websocket")
+)
 # Tests wait for other processes now and then: one worker more than there are processors. A file stays with
 # one worker, so that what its tests share is made once; small files come last.
 WORKERS = min(os.cpu_count() or 1, 4) + 1
@@ -35,24 +38,23 @@ STAGES = {
     "contracts": "the floors: who may import whom",
     "types": "the types",
     "docs": "the documentation site, where a warning is an error",
+    "mariadb": "the tests for MariaDB",
+    "environment": "an environment with Django 6.1",
     "protocol": "the rules, every branch of them",
     "sqlite": "all tests on SQLite",
-    "postgresql": "all tests on PostgreSQL",
-    "mariadb": "the tests for MariaDB",
+    "postgresql": "the tests on PostgreSQL",
     "browser": "the pages in a real browser, and what is made from the JavaScript client",
     "django61": "the tests with Django 6.1, on SQLite and PostgreSQL",
 }
-
-
 ROUNDS = [
     ["format"],
     ["lint"],
     ["contracts"],
-    ["types", "docs"],
+    ["types", "docs", "mariadb", "environment"],
     ["protocol"],
     ["sqlite"],
     ["postgresql"],
-    ["mariadb", "browser"],
+    ["browser"],
     ["django61"],
 ]
 
@@ -62,6 +64,8 @@ def main(names: list[str]) -> int:
     if unknown:
         print(f"unknown stage: {', '.join(sorted(unknown))}; there are: {', '.join(STAGES)}")
         return 2
+    # what Python compiled serves all the processes of the stages that follow
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     begin = time.monotonic()
     for stages in [[name] for name in names] or ROUNDS:
         failed = _alone(stages[0]) if len(stages) == 1 else _side_by_side(stages)
@@ -121,25 +125,33 @@ def _run(stage: str) -> bool:
         case "sqlite":
             return _all(python, stage, but=("tests/protocol",))  # which has a stage of its own
         case "postgresql":
-            return _all(python, stage)
+            return _all(python, stage, but=FACES if _newer_python() else ())
         case "mariadb":
             return _call(python, *PYTEST, "-m", "mariadb", database=stage)
         case "browser":
             return _call(python, *PARALLEL, "-m", "browser")
+        case "environment":
+            return _environment()
         case _:
             return _django61()
 
 
-def _django61() -> bool:
+def _environment() -> bool:
     base = _newer_python()
     if base is None:
         print("SKIPPED: Django 6.1 needs Python 3.12 or newer, and there is none here that runs")
         return True
     requirements = "requirements/test-django61.txt"
-    if not _call("sh", "scripts/environment.sh", DJANGO61.name, requirements, PYTHON=base):
+    return _call("sh", "scripts/environment.sh", DJANGO61.name, requirements, PYTHON=base)
+
+
+def _django61() -> bool:
+    if not _environment():
         return False
+    if _newer_python() is None:
+        return True
     python = DJANGO61 / "bin" / "python"
-    return _all(python, "sqlite", but=("tests/js",)) and _all(python, "postgresql", but=FACES)
+    return _all(python, "sqlite", but=("tests/js", *FACES)) and _all(python, "postgresql")
 
 
 def _all(python: str | Path, database: str, but: tuple[str, ...] = ()) -> bool:
