@@ -25,7 +25,8 @@ NO_DATABASE = ("tests/client", "tests/js", "tests/packaging", "tests/protocol")
 # What stands on the rest: with each Django and on each database, which takes two runs of four. The floors
 # below, which speak to Django's backends themselves, are tested in all four.
 FACES = tuple(
-    f"tests/{name}" for name in ("admin", "compat", "demo", "documented", "live", "rest", "websocket")
+    f"tests/{name}"
+    for name in ("admin", "compat", "concurrency", "demo", "documented", "live", "rest", "websocket")
 )
 # Tests wait for other processes now and then: one worker more than there are processors. A file stays with
 # one worker, so that what its tests share is made once; small files come last.

@@ -27,7 +27,8 @@ CONNECT_TIMEOUT = 3.0
 SERVER_PROGRAMS = "/usr/lib/postgresql/*/bin"
 NEEDED_PROGRAMS = ("initdb", "pg_basebackup", "pg_ctl")
 SERVER_USER = "postgres"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+# the first draws nothing on a screen, for half the work
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 OLDEST_NODE = (20, 10)
 
 
@@ -157,7 +158,7 @@ STANDBY = Service(
     _standby,
 )
 
-CHROMIUM = Service("Chromium", "/usr/bin", 0, "apt-get install chromium", _chromium)
+CHROMIUM = Service("Chromium", "/usr/bin", 0, "apt-get install chromium-headless-shell", _chromium)
 NODE = Service("Node.js 20.10 or newer", "/usr/bin", 0, "apt-get install nodejs npm", _node)
 
 SERVICES = {

@@ -13,6 +13,8 @@ from types import TracebackType
 
 import httpx
 
+from drf_concord.client.wire import certificates
+
 __all__ = ["ROOT", "Demo", "run"]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -84,7 +86,8 @@ class Demo:
         """Return a client: Guido's, Ada's, or that of somebody who has not logged in."""
         auth = (name, name) if name else None
         # the first answer may have to wait until the workers have started
-        return httpx.Client(base_url=self.address(), auth=auth, timeout=PATIENCE)
+        address, verify = self.address(), certificates()
+        return httpx.Client(base_url=address, auth=auth, timeout=PATIENCE, verify=verify)
 
     def address(self, path: str = "/", host: str = "127.0.0.1") -> str:
         """Return the whole address of a path."""

@@ -17,7 +17,7 @@ from .live import Live
 from .operations import LAST_SEEN, IfMatch, Memory, Operations, lock_list
 from .requests import Answer, Operation, Pause, Request
 from .values import Item, Pk
-from .wire import answered, found, options, unanswered
+from .wire import answered, certificates, found, options, unanswered
 
 __all__ = ["AsyncClient", "AsyncLock", "AsyncResource"]
 
@@ -48,7 +48,11 @@ class AsyncClient:
         self._memory = Memory()
         # redirects are followed by `requests`, which knows where credentials may go
         self._http = httpx.AsyncClient(
-            headers=self._site.headers, timeout=timeout, transport=transport, follow_redirects=False
+            headers=self._site.headers,
+            timeout=timeout,
+            transport=transport,
+            verify=certificates(),
+            follow_redirects=False,
         )
 
     def resource(

@@ -18,7 +18,7 @@ from .operations import LAST_SEEN, IfMatch, Memory, Operations, lock_list
 from .requests import Answer, Operation, Pause, Request
 from .values import Item, Pk
 from .watch import Watch
-from .wire import answered, found, options, unanswered
+from .wire import answered, certificates, found, options, unanswered
 
 __all__ = ["Client", "Lock", "Resource"]
 
@@ -49,7 +49,11 @@ class Client:
         self._memory = Memory()
         # redirects are followed by `requests`, which knows where credentials may go
         self._http = httpx.Client(
-            headers=self._site.headers, timeout=timeout, transport=transport, follow_redirects=False
+            headers=self._site.headers,
+            timeout=timeout,
+            transport=transport,
+            verify=certificates(),
+            follow_redirects=False,
         )
 
     def resource(

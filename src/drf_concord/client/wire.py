@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+from functools import cache
 from typing import Any
 
 import httpx
@@ -10,7 +12,13 @@ from .errors import ClientError, ConnectionFailed
 from .requests import SAFE, Answer, Request, site
 from .values import Item
 
-__all__ = ["answered", "found", "options", "unanswered"]
+__all__ = ["answered", "certificates", "found", "options", "unanswered"]
+
+
+@cache
+def certificates() -> ssl.SSLContext:
+    """Return what servers are trusted by, read once in a process: it takes longer than many a request."""
+    return httpx.create_ssl_context()
 
 
 def options(request: Request) -> dict[str, Any]:
