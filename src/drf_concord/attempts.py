@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-__all__ = ["commit_noted", "run", "waiting"]
+__all__ = ["commit_noted", "run", "sqlstate", "waiting"]
 
 R = TypeVar("R")
 
@@ -95,8 +95,7 @@ def _classify(error: DatabaseError) -> str | None:
     if isinstance(number, int):  # MariaDB; some of its drivers have a sqlstate too, which says less
         numbers = (("retry", MYSQL_RETRY), ("busy", MYSQL_BUSY), ("clash", MYSQL_CLASH))
         return next((kind for kind, known_numbers in numbers if number in known_numbers), None)
-    cause = error.__cause__
-    state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)  # psycopg 3, and psycopg2
+    state = sqlstate(error)
     if state is not None:
         known = (("retry", SERIALIZATION), ("busy", UNAVAILABLE), ("clash", CLASHES))
         return next((kind for kind, states in known if state in states), None)
@@ -106,6 +105,12 @@ def _classify(error: DatabaseError) -> str | None:
     if "UNIQUE constraint" in text or "FOREIGN KEY constraint" in text:
         return "clash"
     return None
+
+
+def sqlstate(error: DatabaseError) -> str | None:
+    """Return PostgreSQL's code of an error, whichever driver it comes from."""
+    cause = error.__cause__
+    return getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)  # psycopg 3, and psycopg2
 
 
 class waiting:

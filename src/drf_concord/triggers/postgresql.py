@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import OperationalError, transaction
 
+from ..attempts import sqlstate
 from .plan import Column, Columns, Table, Touch
 from .plpgsql import EVENTS, NEW_EPOCH, bodies, quote, suspended_bodies, text
 
@@ -237,7 +238,7 @@ def install(connection: BaseDatabaseWrapper, tables: Collection[Table]) -> bool:
             try:
                 unseen |= _put_triggers(connection, table)
             except OperationalError as error:
-                if getattr(error.__cause__, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+                if sqlstate(error) != LOCK_NOT_AVAILABLE:
                     raise
                 busy.append(table.name)
     if busy:
