@@ -51,8 +51,7 @@ ROUNDS = [
     ["format"],
     ["lint"],
     ["contracts"],
-    ["types", "docs", "mariadb", "environment"],
-    ["protocol"],
+    ["types", "docs", "mariadb", "environment", "protocol"],
     ["sqlite"],
     ["postgresql"],
     ["browser"],
@@ -122,7 +121,7 @@ def _run(stage: str) -> bool:
             return _call("make", "--no-print-directory", "docs")
         case "protocol":
             coverage = ["--cov=drf_concord.protocol", "--cov-branch", "--cov-fail-under=100"]
-            return _call(python, *PARALLEL, *coverage, "tests/protocol")
+            return _call(python, *PYTEST, *coverage, "tests/protocol")
         case "sqlite":
             return _all(python, stage, but=("tests/protocol",))  # which has a stage of its own
         case "postgresql":
