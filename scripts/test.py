@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,7 +30,8 @@ FACES = tuple(
     for name in ("admin", "compat", "concurrency", "demo", "documented", "live", "rest", "websocket")
 )
 # Tests wait for other processes now and then: one worker more than there are processors. A file stays with
-# one worker, so that what its tests share is made once; small files come last.
+# one worker, so that what its tests share is made once, in the order of collection: by the number of tests,
+# the few that take long would come last.
 WORKERS = min(os.cpu_count() or 1, 4) + 1
 PARALLEL = [*PYTEST, "-n", str(WORKERS), "--dist", "loadfile", "--no-loadscope-reorder"]
 
@@ -163,6 +165,7 @@ def _all(python: str | Path, database: str, but: tuple[str, ...] = ()) -> bool:
     return database != "postgresql" or _call(python, *PYTEST, "-m", "alone", database=database)
 
 
+@cache
 def _newer_python() -> str | None:
     """The first interpreter that runs, is 3.12 or newer, and can do what the tests need."""
     question = "import ensurepip, sqlite3, ssl, sys, venv; sys.exit(sys.version_info < (3, 12))"

@@ -14,7 +14,7 @@ import pytest
 
 import drf_concord
 
-# nothing here asks a database, and one worker builds for all of these tests
+# nothing here asks a database
 pytestmark = pytest.mark.sqlite
 
 ROOT = Path(__file__).resolve().parents[2]

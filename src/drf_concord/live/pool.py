@@ -109,7 +109,7 @@ class Pool:
         """Return the next work, or None when this thread may end."""
         while True:
             try:
-                item = self._queue.get(timeout=IDLE)
+                return self._queue.get(timeout=IDLE)
             except queue.Empty:
                 with self._lock:
                     if not self._queue.empty():
@@ -117,7 +117,6 @@ class Pool:
                     self._free -= 1
                     self._threads -= 1
                 return None
-            return item
 
 
 def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
