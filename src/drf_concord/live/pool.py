@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import functools
 import queue
 import threading
 import time
@@ -145,7 +146,13 @@ def _revive(*, asked_again: bool) -> None:
 
 def _in_memory() -> bool:
     """Whether the database is in this process's memory: a second connection would find its tables locked."""
-    connection = connections["default"]
+    named = connections.settings["default"]
+    return _is_in_memory(named["ENGINE"], str(named["NAME"]))
+
+
+@functools.lru_cache(maxsize=16)
+def _is_in_memory(engine: str, name: str) -> bool:
+    connection = connections["default"]  # each task of an event loop would make one of its own to ask it
     return connection.vendor == "sqlite" and bool(connection.is_in_memory_db())  # type: ignore[attr-defined]
 
 
