@@ -136,3 +136,9 @@ def test_no_value_of_a_member_does_more_than_raise(value: object) -> None:
         for action in ("list", "subscribe", "ack"):
             with contextlib.suppress(BadFrame):
                 take({"action": action, "model": "app.Item", name: value})
+
+
+def test_what_a_frame_may_hold_is_found_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    take({"action": "list", "model": "app.Item"})
+    monkeypatch.delattr(frames.msgspec.structs, "fields")  # slow: it reads the annotations each time
+    assert take({"action": "list", "model": "app.Item"})[0] == Call(action="list", model="app.Item")
