@@ -274,6 +274,22 @@ def test_without_storage_the_page_itself_remembers(person: MakePerson, todo: Tod
     expect(open_task(ada, "Bread").get_by_label("Notes")).to_have_value("a long story")
 
 
+def test_a_copy_of_a_tab_has_no_part_in_its_hold(person: MakePerson, todo: Todo) -> None:
+    todo.add("Bread")
+    ada = person("ada").board(todo.pk)
+    open_task(ada, "Bread")
+    expect(row(ada, "Bread").locator(".badge.mine")).to_be_attached()
+    known_by = "async () => (await import('/static/demo/drafts.js')).tab()"
+    name = ada.evaluate(known_by)
+    with ada.expect_popup() as opened:
+        ada.evaluate("() => void open(location.href)")  # as "Duplicate tab": the storage is copied
+    copy = opened.value
+    expect(copy.locator("#editor .banner")).to_contain_text("You are editing this in another tab")
+    assert copy.evaluate(known_by) != name
+    ada.reload()
+    assert ada.evaluate(known_by) == name
+
+
 def test_back_and_forward_while_asked(person: MakePerson, todo: Todo) -> None:
     pk = todo.add("Bread", notes="one")
     butter = todo.add("Butter")

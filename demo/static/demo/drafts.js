@@ -42,15 +42,29 @@ addEventListener("beforeunload", (event) => {
   if (drafts.keys().length) event.preventDefault();
 });
 
-/** Return what this tab is known by: after a reload its hold is still its own. */
-export function tab() {
+let named;
+/** Return what this tab is known by: after a reload its hold is still its own, and a copy of the tab has no part in it. */
+export const tab = () => (named ??= name());
+
+async function name() {
   const known = read(`${PREFIX}tab`);
-  if (known) return known;
+  if (known && (await claim(known))) return known;
   const [a, b] = crypto.getRandomValues(new BigUint64Array(2));
   const hex = ((a << 64n) | b).toString(16).padStart(32, "0");
   const made = hex.replace(/(.{8})(.{4}).(.{3}).(.{3})(.{12})/, "$1-$2-4$3-8$4-$5");
   write(`${PREFIX}tab`, made);
+  await claim(made);
   return made;
+}
+
+/** Have a name for as long as this page lives; a page before this one gives it back within that time. */
+function claim(wanted) {
+  if (!navigator.locks) return true; // no secure context: a copy looks like a reload
+  const signal = AbortSignal.timeout(1000);
+  return new Promise((resolve) => {
+    const held = () => (resolve(true), new Promise(() => {}));
+    navigator.locks.request(`concord tab ${wanted}`, { signal }, held).catch(() => resolve(false));
+  });
 }
 
 /** Keep what stands in an input that adds something, until it was added. */

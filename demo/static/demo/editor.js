@@ -98,7 +98,9 @@ export class Editor {
     sitting.asking = true;
     try {
       const { signal } = leaving;
-      const lock = await (take ? this.tasks.takeOver(pk, { signal }) : this.tasks.lock(pk, { ttl: 30, id: tab(), signal }));
+      const lock = await (take
+        ? this.tasks.takeOver(pk, { signal })
+        : this.tasks.lock(pk, { ttl: 30, id: await tab(), signal }));
       if (this.sitting !== sitting) return void lock.release().catch(() => {});
       sitting.lock = lock;
       sitting.held = null;
