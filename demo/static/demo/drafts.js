@@ -43,7 +43,7 @@ addEventListener("beforeunload", (event) => {
 });
 
 let named;
-/** Return what this tab is known by: after a reload its hold is still its own, and a copy of the tab has no part in it. */
+/** Return what this tab is known by: after a reload its hold is still its own, in a copy of the tab it is not. */
 export const tab = () => (named ??= name());
 
 async function name() {
