@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .invalidation import invalidate
 from .mixins import RealtimeMixin
 
-__all__ = ["RealtimeMixin"]
+__all__ = ["RealtimeMixin", "invalidate"]

@@ -339,6 +339,8 @@ class Cohort:
         if self.spec.action == "retrieve" and self.shown:
             found = await self._seen_by(member, list(self.shown))
             member.visible = not found.hidden.get(id(member))
+            if not self.members:  # else somebody may know an earlier state
+                self.shown |= {key: trace(now) for key, now in found.shown.items()}
 
     async def _begin(self, member: Member, position: Position, *, reset: str | None) -> None:
         """Send the objects there are, from one reading shared by all who come between two changes."""
@@ -385,7 +387,8 @@ class Cohort:
             self.shown = {key: (named, None) for key, named in visible.items()}
         member.unknown = self.shown.keys() - visible.keys()
         held = set(have)
-        asked = [key for key in visible if key not in held or key in concerned]
+        # "" is in it where all of the model was written, or is to be looked at again
+        asked = [key for key in visible if key not in held or key in concerned or "" in concerned]
         found = await self._seen_by(member, asked) if asked else None
         shown = found.shown if found is not None else {}
         hidden = found.hidden.get(id(member), set()) if found is not None else set()

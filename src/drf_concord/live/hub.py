@@ -24,7 +24,7 @@ from ..conf import settings
 from ..protocol.changes import Change, Op, Position
 from ..protocol.errors import PositionLost
 from ..triggers.plan import account_labels
-from . import sharing
+from . import invalidation, sharing
 from .cohorts import Cohort
 from .locknews import LABEL, LockNews
 from .looks import MOVED, Spec, admit, audience, moved
@@ -229,13 +229,14 @@ class Hub:
     def _distribute(self, found: list[Change]) -> None:
         self._missed.clear()
         touched: dict[Cohort, list[tuple[str, Change]]] = defaultdict(list)
-        for change in found:
+        for change in (*found, *invalidation.again(found)):
             for cohort in self._concerned(change):
                 for label, relation in sources(cohort.spec):
                     if label == change.model:
                         touched[cohort] += keys_of(cohort.spec, change, relation)
-        if any(change.model in account_labels() for change in found):
-            self._accounts_changed(found)  # before the rest: a right that was lost counts at once
+        forgotten = invalidation.forgotten(found)
+        if forgotten or any(change.model in account_labels() for change in found):
+            self._accounts_changed(found, forgotten)  # before the rest: a right that was lost counts at once
         for cohort, changes in touched.items():
             cohort.touch(changes)
         for feed in self.feeds.values():
@@ -367,7 +368,7 @@ class Hub:
         tick = self.tick
         _, found = await pool.run(partial(_resume, since, self.using))
         missed = Missed()
-        for change in found:
+        for change in (*found, *invalidation.again(found)):
             missed.by_label[change.model].append(change)
         if len(self._missed) > 64:
             self._missed.clear()
@@ -376,9 +377,9 @@ class Hub:
 
     # Accounts
 
-    def _accounts_changed(self, found: list[Change]) -> None:
-        """Ask again for everybody whose user row, groups or permissions changed."""
-        users, everybody = set(), False
+    def _accounts_changed(self, found: list[Change], forgotten: set[str]) -> None:
+        """Ask again for everybody who is to be forgotten, or whose row, groups or permissions changed."""
+        users, everybody = set(forgotten), False
         user_label = django_settings.AUTH_USER_MODEL
         for change in found:
             if change.model.lower() == user_label.lower():
