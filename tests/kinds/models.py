@@ -76,6 +76,17 @@ class Yard(Garden):
         proxy = True
 
 
+class Animal(Versioned):
+    """Has a routing column in each of the tables of a child."""
+
+    name = models.CharField(max_length=40, default="")
+    area = models.ForeignKey(Area, null=True, related_name="+", on_delete=models.SET_NULL)
+
+
+class Dog(Animal):
+    kennel = models.ForeignKey(Garden, null=True, related_name="+", on_delete=models.SET_NULL)
+
+
 class Badge(Versioned):
     """Has the key of another row as its own."""
 

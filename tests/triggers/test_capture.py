@@ -436,7 +436,7 @@ def test_the_tables_of_an_inheriting_model_have_one_version() -> None:
     raw("UPDATE app_restaurant SET stars = 3")
     assert log.new() == []
     raw("DELETE FROM app_restaurant")
-    assert log.short() == [("app.Place", pk, "U", ())]
+    assert log.short() == [("app.Restaurant", pk, "D", None), ("app.Place", pk, "U", ())]
 
 
 def test_deleting_a_child_is_a_delete_of_its_one_object() -> None:
@@ -445,7 +445,41 @@ def test_deleting_a_child_is_a_delete_of_its_one_object() -> None:
     place.delete()
     found = log.new()
     assert found[-1].short == ("app.Place", pk, "D", None)
-    assert [c.op for c in found].count("D") == 1
+    assert [c.model for c in found if c.op == "D"] == ["app.Restaurant", "app.Place"]
+
+
+def test_of_a_row_that_is_a_part_it_is_recorded_that_it_comes_and_goes() -> None:
+    """Else nobody could tell an object with that part from one without, once it is gone."""
+    log, of_restaurants = Log(), "app.Restaurant"
+
+    def told() -> list[tuple[str, str, int | None]]:
+        return [(c.op, c.pk, c.version) for c in log.new() if c.model == of_restaurants]
+
+    place = Restaurant.objects.create(name="r", stars=1)
+    pk = str(place.pk)
+    assert told() == [("I", pk, None)]
+    Restaurant.objects.update(stars=2, name="s")
+    assert told() == []
+    other = Place.objects.create(name="p")
+    raw("UPDATE app_restaurant SET place_ptr_id = %s", other.pk)
+    assert told() == [("D", pk, None), ("I", str(other.pk), None)]
+    place.delete()  # which deletes nothing any more of a restaurant
+    Place.objects.create(name="q").delete()
+    assert told() == []
+    Restaurant.objects.get().delete(keep_parents=True)
+    assert told() == [("D", str(other.pk), None)]
+
+
+@pytest.mark.postgresql
+def test_a_table_of_parts_that_is_emptied() -> None:
+    place = Restaurant.objects.create(name="r")
+    raw("SET CONSTRAINTS ALL IMMEDIATE")  # else the table has work to do at the end of the transaction
+    log = Log()
+    raw("TRUNCATE app_restaurant")
+    assert [c.short[:3] for c in log.new()] == [
+        ("app.Restaurant", "", "T"),
+        ("app.Place", str(place.pk), "U"),
+    ]
 
 
 # ---------------------------------------------------------------------------------- what is seen

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections import deque
-from dataclasses import dataclass, field
+from collections import defaultdict, deque
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,7 +23,7 @@ from .pool import pool
 from .routes import key_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from django.db.models import Model
 
@@ -113,7 +113,7 @@ class Feed:
 
     def touch(self, changes: list[Change]) -> None:
         """Take in some changes of a tick."""
-        changes = [change for change in changes if change.model in self.labels]
+        changes = self._own([change for change in changes if change.model in self.labels])
         if not self.watchers:
             self._unborn.clear()
         if not changes or not self.watchers:
@@ -127,6 +127,27 @@ class Feed:
             self._waiting.append((self.hub.tick, changes[start : start + CHUNK]))
         if self._task is None:
             self._task = asyncio.create_task(self._work())
+
+    def _own(self, changes: list[Change]) -> list[Change]:
+        """Return what some changes of a tick say of objects of this model.
+
+        With multi-table inheritance a row of a parent's table may be of another kind. So an object begins and
+        ends with the row in its own table, which is recorded for that; the parents' rows, of which each
+        transaction tells too, add to it what routing columns they have.
+        """
+        if len(self.labels) == 1:
+            return changes
+        parents: dict[str, list[Change]] = defaultdict(list)
+        for change in changes:
+            if change.model != self.label and change.pk:
+                parents[key_text(change.model, change.pk)].append(change)
+        found = []
+        for change in changes:
+            if change.op not in {Op.INSERT, Op.DELETE}:
+                found.append(change)
+            elif change.model == self.label:
+                found.append(_whole(change, parents[key_text(change.model, change.pk)]))
+        return found
 
     def lost(self) -> None:
         """Tell every watcher that changes were missed."""
@@ -163,7 +184,7 @@ class Feed:
             self._task = None
 
     def _prepare(self, changes: list[Change], watchers: Iterable[Watcher]) -> list[tuple[Watcher, Any]]:
-        moments = list(self._moments(changes))
+        moments = list(_emptied_once(self._moments(changes)))
         prepared = []
         for watcher in watchers:
             try:
@@ -207,6 +228,30 @@ class Feed:
                     getattr(after, name) != getattr(row, name) for name in _routes(type(row), change)
                 )
                 yield Moment(change, pk, before, after, copied(row) if moved_on else after)
+
+
+def _emptied_once(moments: Iterable[Moment]) -> Iterator[Moment]:
+    """Yield moments, and but once that all rows are gone: the log says it of each table of the objects."""
+    before = None
+    for moment in moments:
+        if before is None or before.pk is not None or moment.pk is not None:
+            yield moment
+        before = moment
+
+
+def _whole(change: Change, parents: list[Change]) -> Change:
+    """Return the begin or end of an object with the routing columns that its parents' rows had then."""
+    side = 0 if change.op is Op.DELETE else 1
+    # nearest first: as what comes after found them, or what came before left them
+    near = [(each, 0) for each in parents if each.id > change.id]
+    near += [(each, 1) for each in reversed(parents) if each.id < change.id]
+    routes = dict(change.routes)
+    for each, known in near:
+        for column, values in each.routes.items():
+            pair = [None, None]
+            pair[side] = values[known]
+            routes.setdefault(column, tuple(pair))
+    return replace(change, routes=routes)
 
 
 def feed_of(hub: Hub, model: type[Model]) -> Feed:

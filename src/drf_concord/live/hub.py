@@ -233,7 +233,9 @@ class Hub:
             for cohort in self._concerned(change):
                 for label, relation in sources(cohort.spec):
                     if label == change.model:
-                        touched[cohort] += keys_of(cohort.spec, change, relation)
+                        keys = list(keys_of(cohort.spec, change, relation))
+                        if keys:
+                            touched[cohort] += keys
         forgotten = invalidation.forgotten(found)
         if forgotten or any(change.model in account_labels() for change in found):
             self._accounts_changed(found, forgotten)  # before the rest: a right that was lost counts at once

@@ -10,7 +10,7 @@ from django.apps import apps
 from django.db import connections
 
 from ..protocol.changes import Change, Op
-from ..triggers.plan import routed
+from ..triggers.plan import is_part, routed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,6 +46,8 @@ def keys_of(spec: Spec, change: Change, relation: str | None) -> Iterator[tuple[
     if change.op is Op.TRUNCATE:
         yield "", change
     elif relation is None:
+        if is_part(apps.get_model(change.model)):
+            return  # the row with the version tells it as well, and tells the version
         yield key_text(change.model, change.pk), change
     else:
         for value in dict.fromkeys(change.routes.get(relation, ())):  # the old one and the new one

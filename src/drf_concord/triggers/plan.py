@@ -27,6 +27,7 @@ __all__ = [
     "Touch",
     "account_labels",
     "captured_models",
+    "is_part",
     "known_names",
     "moved_by_others",
     "plan",
@@ -62,7 +63,14 @@ class Touch:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One table to be captured."""
+    """One table to be captured.
+
+    Attributes:
+        recorded: every change of its rows is recorded under its label.
+        bounds: only that a row comes and goes is. It is a part of an object (multi-table inheritance), and
+            what changes in it is recorded as a change of the row with the version; but of an object that is
+            gone, nobody could tell by that row whether it had this part.
+    """
 
     label: str
     name: str
@@ -72,6 +80,7 @@ class Table:
     routes: tuple[Column, ...]
     touches: tuple[Touch, ...]
     recorded: bool = True
+    bounds: bool = False
 
     @property
     def digest(self) -> str:
@@ -155,7 +164,7 @@ def present(table: Table, columns: Columns) -> Table | None:
         for touch in table.touches
         if touch.column in own and {touch.key, touch.version} <= columns.get(touch.target, {}).keys()
     )
-    if not table.recorded and not touches:
+    if not table.recorded and not table.bounds and not touches:
         return None
     return replace(
         table,
@@ -168,7 +177,8 @@ def present(table: Table, columns: Columns) -> Table | None:
 def _merge(one: Table, other: Table) -> Table:
     """Join what two models say of one table: a many-to-many table may be captured itself as well."""
     main, extra = (one, other) if one.recorded else (other, one)
-    return replace(main, touches=tuple(dict.fromkeys((*main.touches, *extra.touches))))
+    touches = tuple(dict.fromkeys((*main.touches, *extra.touches)))
+    return replace(main, touches=touches, bounds=one.bounds or other.bounds)
 
 
 def _tables_of(model: type[models.Model]) -> Iterator[Table]:
@@ -179,9 +189,10 @@ def _tables_of(model: type[models.Model]) -> Iterator[Table]:
     # One object, one version: the other tables of an inheriting model move the row that has the column.
     link = _key_of_home(model, home)
     if link is None:
+        yield _table(model, recorded=False, bounds=True)
         return
     part = [] if home is model else [_touch(link.column, home, _column_of_pk(home), None)]
-    yield _table(model, *part, recorded=home is model)
+    yield _table(model, *part, recorded=home is model, bounds=home is not model)
     if link.primary_key:
         for field in model._meta.local_many_to_many:
             through: Any = field.remote_field.through
@@ -238,7 +249,7 @@ def _touch(column: str, target: type[models.Model], key: str, via: str | None) -
     return Touch(column, target._meta.db_table, key, version.column, via)
 
 
-def _table(model: type[models.Model], *touches: Touch, recorded: bool = True) -> Table:
+def _table(model: type[models.Model], *touches: Touch, recorded: bool = True, bounds: bool = False) -> Table:
     meta: Any = model._meta
     version = version_field(model)
     local = version is not None and version.model is model
@@ -252,7 +263,14 @@ def _table(model: type[models.Model], *touches: Touch, recorded: bool = True) ->
         routes=tuple(Column(f.column) for f in routed(model)),
         touches=touches,
         recorded=recorded,
+        bounds=bounds,
     )
+
+
+@functools.cache
+def is_part(model: type[models.Model]) -> bool:
+    """Tell whether changes of a model's rows are recorded as changes of the rows that have their version."""
+    return _home(model) not in {None, model._meta.concrete_model}
 
 
 def _column_of_pk(model: type[models.Model]) -> str:

@@ -83,7 +83,7 @@ def bodies(log: str, tables: Mapping[str, str], table: Table) -> dict[str, str]:
     found = {"truncate": _truncate(log, tables, table)}
     if table.version:
         found["bump"] = _bump(table.version)
-    if table.recorded or table.parts:
+    if table.recorded or table.bounds or table.parts:
         found["record"] = _record(log, tables, table)
     if table.shown:
         found["touch"] = f"BEGIN\n{_touch(tables, table)}\n  RETURN NULL;\nEND"
@@ -137,11 +137,13 @@ def _record(log: str, tables: Mapping[str, str], table: Table) -> str:
     old = f"OLD.{quote(table.version)}" if table.version else "NULL"
     gone = _next(old) if table.version else "NULL"
     inserted = updated = deleted = "NULL;"
-    if table.recorded:
+    if table.recorded or table.bounds:
         routes = _routes(table, "NULL", "NEW.{}")
         inserted = _insert(log, table, f"NEW.{pk}, 'I', {new}, NULL, NULL, {routes}")
         routes = _routes(table, "OLD.{}", "NULL")
         deleted = _insert(log, table, f"OLD.{pk}, 'D', {gone}, {old}, NULL, {routes}")
+        updated = f"IF OLD.{pk} IS DISTINCT FROM NEW.{pk} THEN {deleted} {inserted} END IF;"
+    if table.recorded:
         routes = _routes(table, "OLD.{}", "NEW.{}")
         columns = f"'[' || substr(changed || via, 2) || ']', {routes}"
         updated = f"""via := coalesce(',' || nullif(current_setting('concord.via', true), ''), '');
@@ -210,7 +212,7 @@ def _shown(tables: Mapping[str, str], table: Table, sources: tuple[str, ...]) ->
 def _truncate(log: str, tables: Mapping[str, str], table: Table) -> str:
     """Return the body for all rows going at once: those that show them can be found only before."""
     lines = []
-    if table.recorded:
+    if table.recorded or table.bounds:
         lines.append("    " + _insert(log, table, "'', 'T', NULL, NULL, NULL, NULL"))
     for touch in table.touches:
         via = text(json.dumps(touch.via)) if touch.via else "''"
@@ -261,7 +263,7 @@ def _suspended_record(log: str, tables: Mapping[str, str], table: Table, lost: s
       {deleted}
       op := 'I';
     END IF;
-    IF n IS NOT NULL THEN
+    IF n IS NOT NULL{"" if table.recorded else " AND op = 'I'"} THEN
       {written}
     END IF;"""
     # The target's row is found by a value of the type that its key has by now.
@@ -290,7 +292,7 @@ BEGIN
   IF NOT coalesce(n, o) ?& ARRAY[{", ".join(map(text, _needed(table)))}] THEN
     {NEW_EPOCH.format(log=log)};
   ELSE
-{recorded if table.recorded else "    NULL;"}
+{recorded if table.recorded or table.bounds else "    NULL;"}
 {moves}
   END IF;
   RETURN NULL;

@@ -172,6 +172,7 @@ def _about(table: Table) -> str:
             "pk": table.pk.name,
             "version": table.version,
             "recorded": table.recorded,
+            "bounds": table.bounds,
             "routes": [c.name for c in table.routes],
             "touches": [[t.column, t.target, t.key, t.version, t.via] for t in table.touches],
         }
@@ -189,6 +190,7 @@ def _described(about: str) -> Table:
         routes=tuple(Column(name) for name in told["routes"]),
         touches=tuple(Touch(*touch) for touch in told["touches"]),
         recorded=told["recorded"],
+        bounds=told.get("bounds", False),  # an earlier release did not say so
     )
 
 

@@ -133,17 +133,21 @@ def _touches(table: Table, values: tuple[str, ...]) -> list[str]:
 
 
 def _insert(table: Table) -> list[str]:
-    version = f"NEW.{_quote(table.version)}" if table.version else "NULL"
-    routes = _routes(table, "NULL", "NEW.{}")
-    record = (
-        f"{INTO} SELECT random(), {_text(table.label)}, NEW.{_quote(table.pk.name)}, 'I', {version},"
-        f" NULL, NULL, {routes}, {ACTOR}, {NOW}"
-    )
-    return [*([record] if table.recorded else []), *_touches(table, ("NEW",))]
+    told = [_come(table)] if table.recorded or table.bounds else []
+    return [*told, *_touches(table, ("NEW",))]
 
 
 def _delete(table: Table) -> list[str]:
-    return [*([_gone(table)] if table.recorded else []), *_touches(table, ("OLD",))]
+    told = [_gone(table)] if table.recorded or table.bounds else []
+    return [*told, *_touches(table, ("OLD",))]
+
+
+def _come(table: Table, condition: str = "1") -> str:
+    version = f"NEW.{_quote(table.version)}" if table.version else "NULL"
+    return (
+        f"{INTO} SELECT random(), {_text(table.label)}, NEW.{_quote(table.pk.name)}, 'I', {version},"
+        f" NULL, NULL, {_routes(table, 'NULL', 'NEW.{}')}, {ACTOR}, {NOW} WHERE {condition}"
+    )
 
 
 def _gone(table: Table, condition: str = "1") -> str:
@@ -165,8 +169,10 @@ def _update(table: Table) -> list[str]:
         statements.append(
             f"UPDATE {name} SET {column} = {_next(old)} WHERE {pk} = NEW.{pk} AND NEW.{column} <= {old}"
         )
+    moved = f"OLD.{pk} IS NOT NEW.{pk}"
+    if table.bounds:
+        statements += [_gone(table, moved), _come(table, moved)]
     if table.recorded:
-        moved = f"OLD.{pk} IS NOT NEW.{pk}"
         via = "coalesce((SELECT ',' || via FROM concord_log), '')"
         columns = f"'[' || substr({_changed(table.columns)} || {via}, 2) || ']'"
         statements += [
@@ -186,7 +192,8 @@ def _comment(value: Any) -> str:
 def _statement(table: Table, operation: str) -> str:
     # What a watch needs to know, kept in the trigger: when a migration runs, the code already describes the
     # tables as they will be.
-    about = _comment([table.label if table.recorded else None, sorted(table.touched_tables)])
+    label = table.label if table.recorded or table.bounds else None
+    about = _comment([label, sorted(table.touched_tables)])
     found = {"insert": _insert, "update": _update, "delete": _delete}
     body = ";\n  ".join(found[operation](table))
     return (
