@@ -54,11 +54,7 @@ def restore(entry: rows.Entry) -> None:
     field: Any = model._meta.get_field(kept["field"])
     obj = model._base_manager.using(entry.using).filter(pk=entry.identity[1]).first()
     if obj is not None and getattr(obj, field.attname) == LOCKED:
-        entry.restoring = True  # or an object that was locked by a rule meanwhile would stay frozen
-        try:
-            _save(entry, obj, field, None if kept["value"] is None else field.to_python(kept["value"]))
-        finally:
-            entry.restoring = False
+        _save(entry, obj, field, None if kept["value"] is None else field.to_python(kept["value"]))
 
 
 def _row(entry: rows.Entry) -> Any:
@@ -68,5 +64,11 @@ def _row(entry: rows.Entry) -> Any:
 
 def _save(entry: rows.Entry, obj: Any, field: Any, value: Any) -> None:
     setattr(obj, field.attname, value)
-    entry.cleared.add("update")  # a change of the lock itself: no lock stands against it
-    obj.save(using=entry.using)
+    # A change of the lock itself: no lock stands against it, and no rule of the project's, which would keep
+    # operators from what it locks, and what it locked meanwhile from ever being unlocked.
+    entry.cleared.add("update")
+    entry.excused = obj
+    try:
+        obj.save(using=entry.using)
+    finally:
+        entry.excused = None

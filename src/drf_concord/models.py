@@ -199,7 +199,9 @@ def _unlocked(
     entered = rows.entered(type(instance), pk, using)
     # The gate asked with the operation's own name, and a save is part of any; a delete has to be asked for.
     if entered is not None and entered.cleared and operation in {"update", *entered.cleared}:
-        if not entered.restoring:
+        if entered.excused is instance:
+            entered.excused = None  # this save, and none that its signals do
+        else:
             instance._ask_own_rules(pk, operation, using, names, ())
         return nullcontext(entered)
 

@@ -99,7 +99,9 @@ class Entry:
     instance: Model | None = None  # the object, where it was read in the moment its row was locked
     open: bool = True
     cleared: set[str] = field(default_factory=set)  # operations that the lock was asked for, and allowed
-    restoring: bool = False  # what an operators' lock changed is put back, whatever the project's rules say
+    excused: Model | None = (
+        None  # what an operators' lock shows in it is saved whatever the project's rules say
+    )
     version: int | None = None  # of the locked row, while this entry is sure of it
 
 

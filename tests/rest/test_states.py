@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import uuid
 from typing import Any
+from unittest import mock
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.db.models.signals import post_save, pre_save
 from django.urls import include, path
 from rest_framework import permissions, viewsets
 from rest_framework.routers import DefaultRouter, SimpleRouter
 from rest_framework.test import APIClient
 
 from drf_concord import ObjectLocked, former, locks, rows
-from drf_concord.models import Lock
+from drf_concord.models import Lock, LockableModel
 from drf_concord.protocol.claims import Claim, Mode
 from drf_concord.rest import viewsets as ours
 from drf_concord.rest.locks import StatesLockMixin
@@ -73,6 +75,17 @@ class ContractViewSet(StatesLockMixin, ours.ModelViewSet):
     state_field = "text"
 
 
+class SignedViewSet(ContractViewSet):
+    state_field = "state"
+
+
+class RuledViewSet(ContractViewSet):
+    """Holds locked what the model does not."""
+
+    def is_instance_locked(self, obj: Contract) -> bool:
+        return obj.text == "closed"
+
+
 class OpenViewSet(Base, ours.ModelViewSet):
     states_permission_classes = (permissions.IsAuthenticated,)
 
@@ -106,6 +119,8 @@ def routed(router: Any) -> Any:
         "closed": ClosedViewSet,
         "open": OpenViewSet,
         "contracts": ContractViewSet,
+        "signed": SignedViewSet,
+        "ruled": RuledViewSet,
         "signedin": SignedInViewSet,
         "byhand": HandWrittenViewSet,
     }.items():
@@ -372,6 +387,21 @@ def test_a_model_that_guards_itself_may_show_its_state_under_its_lock() -> None:
     assert Sheet.objects.get().text == "active"
 
 
+def test_another_copy_that_is_saved_first_is_asked_for() -> None:
+    contract = Contract.objects.create(**SIGNED)
+
+    def save(self: Contract, **kwargs: Any) -> None:
+        with pytest.raises(ObjectLocked):
+            LockableModel.save(Contract.objects.get())
+        LockableModel.save(self, **kwargs)
+
+    with rows.enter(Contract, contract.pk, using="default") as entry:
+        locks.acquire(entry, Claim(holder=None, mode=Mode.FREEZE))
+        with mock.patch.object(Contract, "save", save):
+            former.keep(entry, contract, "text")
+    assert Contract.objects.get().text == "locked"
+
+
 # ----------------------------------------------------------------------------- over somebody's hold
 
 
@@ -381,7 +411,79 @@ def test_what_a_rule_locks_meanwhile_can_be_unlocked(as_boss: APIClient) -> None
     assert as_boss.patch(address, {"state": "signed"}).json() == {"text": "locked", "state": "signed"}
     assert as_boss.put(f"{address}states/unlock").status_code == 202
     assert as_boss.get(address).json() == {"text": "old", "state": "signed"}
-    assert as_boss.put(f"{address}states/lock").json()["code"] == "object_locked"
+
+
+SIGNED = {"text": "old", "state": "signed"}
+
+
+@pytest.mark.parametrize(
+    ("where", "shown"),
+    [
+        ("contracts", {"text": "locked", "state": "signed"}),
+        ("signed", {"text": "old", "state": "locked"}),  # the rule goes by that very field
+    ],
+)
+def test_what_a_rule_locks_can_be_locked_for_maintenance_and_stays_locked(
+    as_boss: APIClient, where: str, shown: dict[str, str]
+) -> None:
+    contract = Contract.objects.create(**SIGNED)
+    address = f"/{where}/{contract.pk}/"
+    assert as_boss.put(f"{address}states/lock").status_code == 202
+    assert as_boss.get(address).json() == shown
+    for refused in (
+        as_boss.patch(address, {"text": "new"}),
+        as_boss.put(address, SIGNED),
+        as_boss.delete(address),
+    ):
+        assert (refused.status_code, refused.json()["code"]) == (409, "object_locked")
+    for write in (Contract.objects.get().save, Contract.objects.get().delete):
+        with pytest.raises(ObjectLocked):
+            write()
+    assert as_boss.put(f"{address}states/unlock").status_code == 202
+    assert as_boss.get(address).json() == SIGNED
+
+
+def test_what_a_view_holds_locked_by_that_field_stays_locked(as_boss: APIClient) -> None:
+    address = f"/ruled/{Contract.objects.create(text='closed').pk}/"
+    assert as_boss.put(f"{address}states/lock").status_code == 202
+    assert as_boss.patch(address, {"text": "new"}).status_code == 409
+    assert as_boss.put(f"{address}states/unlock").status_code == 202
+    assert as_boss.get(address).json() == {"text": "closed", "state": "draft"}
+
+
+def test_what_no_rule_locks_refuses_the_scope_alone(as_boss: APIClient) -> None:
+    address = f"/signed/{Contract.objects.create(text='old').pk}/"
+    assert as_boss.put(f"{address}states/lock").status_code == 202
+    assert as_boss.patch(address, {"text": "new"}).json() == {"text": "new", "state": "locked"}
+    assert as_boss.delete(address).status_code == 409
+    assert as_boss.put(f"{address}states/unlock").status_code == 202
+    assert as_boss.get(address).json() == {"text": "new", "state": "draft"}
+
+
+@pytest.mark.parametrize("operation", ["save", "delete"])
+@pytest.mark.parametrize("fresh", [True, False])
+@pytest.mark.parametrize("signal", [post_save, pre_save])
+def test_what_signals_of_that_save_write_is_asked_for(signal: Any, fresh: bool, operation: str) -> None:
+    if signal is pre_save and not fresh and operation == "save":
+        return  # it would save itself without end
+    contract = Contract.objects.create(**SIGNED)
+    refused: list[Exception] = []
+
+    def write(sender: Any, instance: Any, **kwargs: Any) -> None:
+        signal.disconnect(write, sender=Contract)
+        try:
+            getattr(Contract.objects.get() if fresh else instance, operation)()
+        except ObjectLocked as error:
+            refused.append(error)
+
+    signal.connect(write, sender=Contract)
+    with rows.enter(Contract, contract.pk, using="default") as entry:
+        locks.acquire(entry, Claim(holder=None, mode=Mode.FREEZE))
+        former.keep(entry, contract, "text")
+        with pytest.raises(ObjectLocked):
+            contract.save()
+    assert len(refused) == 1
+    assert Contract.objects.get().text == "locked"
 
 
 def test_it_overrides_a_hold_whose_holder_is_told(

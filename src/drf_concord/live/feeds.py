@@ -241,16 +241,14 @@ def _emptied_once(moments: Iterable[Moment]) -> Iterator[Moment]:
 
 def _whole(change: Change, parents: list[Change]) -> Change:
     """Return the begin or end of an object with the routing columns that its parents' rows had then."""
-    side = 0 if change.op is Op.DELETE else 1
     # nearest first: as what comes after found them, or what came before left them
     near = [(each, 0) for each in parents if each.id > change.id]
     near += [(each, 1) for each in reversed(parents) if each.id < change.id]
     routes = dict(change.routes)
     for each, known in near:
         for column, values in each.routes.items():
-            pair = [None, None]
-            pair[side] = values[known]
-            routes.setdefault(column, tuple(pair))
+            value = values[known]
+            routes.setdefault(column, (value, None) if change.op is Op.DELETE else (None, value))
     return replace(change, routes=routes)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.db import connections
@@ -46,7 +46,8 @@ def keys_of(spec: Spec, change: Change, relation: str | None) -> Iterator[tuple[
     if change.op is Op.TRUNCATE:
         yield "", change
     elif relation is None:
-        if is_part(apps.get_model(change.model)):
+        model: Any = apps.get_model(change.model)
+        if is_part(model):
             return  # the row with the version tells it as well, and tells the version
         yield key_text(change.model, change.pk), change
     else:

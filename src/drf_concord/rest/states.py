@@ -15,7 +15,9 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from .. import former, locks, rows, writes
-from ..protocol.claims import DELETE, Claim, Mode
+from ..live.accounts import copied
+from ..lockable import own_rule, rule_of
+from ..protocol.claims import DELETE, Claim, Mode, operations
 from ..protocol.errors import AlreadyLocked, Conflict, NotLocked
 from ..protocol.locks import State
 from . import plain
@@ -131,10 +133,24 @@ class StatesLockMixin(GuardedMixin):
             raise AlreadyLocked
         if not self.can_lock(obj):
             raise Conflict("The object is in a state in which it cannot be locked; nothing was changed.")
-        claim = Claim(holder=entry.actor.holder, mode=Mode.FREEZE, scope=self.states_scope)
+        claim = Claim(holder=entry.actor.holder, mode=Mode.FREEZE, scope=self._scope(obj))
         locks.acquire(entry, claim)
         if self.state_field is not None:
             former.keep(entry, obj, self.state_field)
+
+    def _scope(self, obj: Any) -> str | tuple[str, ...]:
+        """Return what the lock has to refuse.
+
+        Where the project's rule holds the object locked by the very field that will say ``locked``, it would
+        let everybody in meanwhile: then the lock refuses in its place.
+        """
+        if self.state_field is None:
+            return self.states_scope
+        shown = copied(obj)
+        setattr(shown, obj._meta.get_field(self.state_field).attname, former.LOCKED)
+        if any(rule(obj) and not rule(shown) for rule in (own_rule, rule_of(self))):
+            return tuple(sorted({*operations(self.states_scope), *writes.RULED}))
+        return self.states_scope
 
     def _change_state(self, member: str, change: Callable[[rows.Entry, Any], None]) -> Response:
         def attempt() -> None:
