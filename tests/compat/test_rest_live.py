@@ -17,9 +17,15 @@ from rest_framework.generics import GenericAPIView
 from drf_concord.compat import rest_live
 from drf_concord.compat.installing import BesideConcord
 from drf_concord.compat.rest_live.consumers import RealtimeRouter as RouterOfConsumers
+from drf_concord.compat.rest_live.consumers import SubscriptionConsumer
 from drf_concord.compat.rest_live.mixins import RealtimeMixin
 from drf_concord.compat.rest_live.routers import RealtimeRouter
-from drf_concord.compat.rest_live.testing import APICommunicator, async_test, get_headers_for_user
+from drf_concord.compat.rest_live.testing import (
+    APICommunicator,
+    async_test,
+    force_login,
+    get_headers_for_user,
+)
 from tests.app import models, views
 from tests.settings import INSTALLED_APPS
 from tests.websocket.cases import SocketCase, database
@@ -29,7 +35,10 @@ from .paths import found_at, rows_of
 TABLE = {
     "mixins": {"RealtimeMixin": "<live.RealtimeMixin"},
     "routers": {"RealtimeRouter": "<websocket.RealtimeRouter"},
-    "consumers": {"RealtimeRouter": "<websocket.RealtimeRouter"},
+    "consumers": {
+        "RealtimeRouter": "<websocket.RealtimeRouter",
+        "SubscriptionConsumer": "<websocket.application.Application",
+    },
     "testing": {
         name: f"testing.{name}" for name in ("APICommunicator", "async_test", "get_headers_for_user")
     },
@@ -151,6 +160,84 @@ class Frames(SocketCase):
         ):
             expected = {"type": "error", "id": 1, "code": code, "message": message}
             assert await self.ask(frame) == expected, frame
+
+
+class Registered(SubscriptionConsumer):
+    registry = {"app.Item": Items}
+
+
+class ClosedConsumer(Registered):
+    public = False
+
+
+class Mounted(SocketCase):
+    """Each way in which projects mounted it."""
+
+    application = AuthMiddlewareStack(
+        URLRouter(
+            [
+                path("ws/", Registered.as_asgi()),
+                path("made/", router.as_consumer().as_asgi()),
+                path("closed/", ClosedConsumer.as_asgi()),
+            ]
+        )
+    )
+
+    @async_test
+    async def test_views_of_a_registry_are_followed(self) -> None:
+        for place in ("/ws/", "/made/", "/closed/"):
+            socket = await self.open(self.user, place)
+            await socket.send_json_to({"type": "subscribe", "id": 1, "model": "app.Item", "action": "list"})
+            assert await socket.receive_nothing(), place
+            await database(models.Item.objects.create)(text="a")
+            assert (await socket.receive_json_from())["action"] == "CREATED", place
+
+    @async_test
+    async def test_a_consumer_that_is_not_public_is_for_who_is_logged_in(self) -> None:
+        stranger = APICommunicator(self.application, "/closed/")
+        assert await stranger.connect() == (False, 4003)
+
+
+def test_a_consumer_is_what_a_router_is_made_of() -> None:
+    made = RealtimeRouter().consumer
+    assert isinstance(made, SubscriptionConsumer)
+    assert made.as_asgi() is made
+    assert Registered.as_asgi() is not Registered.as_asgi()
+
+
+def test_what_a_consumer_cannot_do_is_said() -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"Connecting.connect\(\) would never be called"):
+
+        class Connecting(SubscriptionConsumer):
+            def connect(self) -> None:
+                pass
+
+    misnamed = type("Misnamed", (SubscriptionConsumer,), {"registry": {"app.Note": Items}})
+    with pytest.raises(RuntimeError, match="Items is registered as"):
+        misnamed.as_asgi()
+
+
+class LoggedIn(SocketCase):
+    application = application
+    path = "/closed/"
+
+    @async_test
+    async def test_the_cookies_of_a_user_open_a_socket(self) -> None:
+        backend = "django.contrib.auth.backends.ModelBackend"
+        for login in (force_login(self.user), force_login(self.user, backend)):
+            cookies = await login
+            assert [cookies["sessionid"]["path"], self.user.backend] == ["/", backend]
+            header = cookies.output(header="", sep="; ").encode()
+            socket = APICommunicator(application, self.path, [(b"cookie", header)])
+            assert (await socket.connect())[0]
+            await socket.disconnect()
+
+    @async_test
+    async def test_a_backend_that_is_not_there_finds_nobody(self) -> None:
+        cookies = await force_login(self.user, "no.such.Backend")
+        header = f"sessionid={cookies['sessionid'].value}".encode()
+        stranger = APICommunicator(application, self.path, [(b"cookie", header)])
+        assert await stranger.connect() == (False, 4003)
 
 
 class Closed(TransactionTestCase):
