@@ -68,11 +68,11 @@ class Intrusions(SocketCase):
         hub_of_loop()._levels.clear()
         with gate() as looks:
             looks.shut()
-            await first.send_json_to(ITEMS)
+            await first.send_json_to(ITEMS, timeout=0)
             await until(lambda: looks.waiting == 1)
-            await second.send_json_to(ITEMS)
+            await second.send_json_to(ITEMS, timeout=0)
             await until(lambda: next(iter(hub_of_loop()._cohorts.values())).joining == 2)
-            await first.send_json_to({"action": "unsubscribe", "request_id": 1})
+            await first.send_json_to({"action": "unsubscribe", "request_id": 1}, timeout=0)
             await settle_a_little()
             looks.open.set()
             assert await self.all_from(first) == []
@@ -125,7 +125,7 @@ class Intrusions(SocketCase):
             await hub_of_loop().step()
             await until(lambda: looks.waiting == 1)
             second = await self.open(self.user, session=True)
-            await second.send_json_to(ITEMS)
+            await second.send_json_to(ITEMS, timeout=0)
             cohort = next(iter(hub_of_loop()._cohorts.values()))
             await until(lambda: cohort.joining == 1)
             await first.disconnect()
@@ -148,10 +148,10 @@ class Intrusions(SocketCase):
         socket = await self.open(self.user, session=True)
         with gate() as looks:
             looks.shut()
-            await socket.send_json_to(items)
+            await socket.send_json_to(items, timeout=0)
             await until(lambda: looks.waiting == 1)
-            await socket.send_json_to(unsubscribe)
-            await socket.send_json_to({**items, "value": 5, "group_by": "pk"})
+            await socket.send_json_to(unsubscribe, timeout=0)
+            await socket.send_json_to({**items, "value": 5, "group_by": "pk"}, timeout=0)
             await until(lambda: looks.waiting == 2)
             looks.open.set()
             frames = await self.all_from(socket)
@@ -216,9 +216,9 @@ class Intrusions(SocketCase):
         hub = hub_of_loop()
         with gate() as looks:
             looks.shut()
-            await one.send_json_to(pairs)
+            await one.send_json_to(pairs, timeout=0)
             await until(lambda: looks.waiting == 1)
-            await two.send_json_to(pairs)
+            await two.send_json_to(pairs, timeout=0)
             await until(lambda: next(iter(hub._cohorts.values())).joining == 2)
             await database(type(first).objects.filter(pk=first.pk).update)(is_staff=False)
             [member] = [m for x in hub.listeners for m in x.members() if x.caller.user.pk == first.pk]
@@ -240,7 +240,7 @@ class Intrusions(SocketCase):
         hub = hub_of_loop()
         with gate() as looks:
             looks.shut()
-            await socket.send_json_to({**ITEMS, "request_id": 2, "value": 1, "group_by": "pk"})
+            await socket.send_json_to({**ITEMS, "request_id": 2, "value": 1, "group_by": "pk"}, timeout=0)
             await until(lambda: looks.waiting == 1)
             hub.beat()
             looks.open.set()
@@ -252,7 +252,7 @@ class Intrusions(SocketCase):
             asked.set()
 
         with mock.patch.object(application, "follow", not_yet):
-            await socket.send_json_to({**ITEMS, "request_id": 3, "value": 2, "group_by": "pk"})
+            await socket.send_json_to({**ITEMS, "request_id": 3, "value": 2, "group_by": "pk"}, timeout=0)
             await asked.wait()
             hub.beat()
             assert await self.all_from(socket) == []

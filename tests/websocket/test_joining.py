@@ -63,7 +63,7 @@ def gate() -> Iterator[Gate]:
 class Joining(SocketCase):
     async def follow(self, **more: Any) -> APICommunicator:
         socket = await self.open(self.user, session=True)
-        await socket.send_json_to({**ITEMS, **more})
+        await socket.send_json_to({**ITEMS, **more}, timeout=0)  # it may have to wait for the gate
         return socket
 
     async def texts(self, socket: APICommunicator) -> list[tuple[str, int, Any]]:
@@ -143,7 +143,7 @@ class Joining(SocketCase):
             await write(1, "a")
             await hub_of_loop().step()
             await until(lambda: looks.waiting == 1)
-            await first.send_json_to({"action": "unsubscribe", "request_id": 1})
+            await first.send_json_to({"action": "unsubscribe", "request_id": 1}, timeout=0)
             await until(lambda: len(next(iter(hub_of_loop()._cohorts.values())).members) == 1)
             looks.open.set()
             assert await self.texts(second) == [("CREATED", 1, "a")]

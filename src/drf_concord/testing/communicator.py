@@ -11,6 +11,7 @@ from asgiref.testing import ApplicationCommunicator
 
 from ..live.hub import hub_of_loop
 from ..live.pool import pool
+from ..websocket.application import Connection
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["APICommunicator", "settle"]
 
 ROUNDS = 100
+MARK = "drf_concord.testing"
+"""Under which a scope says whose it is; middleware hands on copies of scopes."""
 STEP = 0.02
 """How long to wait, in seconds, before looking again whether somebody else has written."""
 
@@ -46,6 +49,16 @@ async def settle() -> None:
         await hub.drain()
         if hub.tick == before:
             return
+
+
+class _Read(asyncio.Queue[Any]):
+    """A queue whose ``join()`` waits until all that was put in it has been read."""
+
+    async def get(self) -> Any:
+        """Return the next event."""
+        event = await super().get()
+        self.task_done()
+        return event
 
 
 class APICommunicator(ApplicationCommunicator):
@@ -88,6 +101,7 @@ class APICommunicator(ApplicationCommunicator):
             "server": ("testserver", 80),
             "subprotocols": list(subprotocols),
         }
+        self._mark = scope[MARK] = object()
         super().__init__(application, scope)
 
     async def connect(self, timeout: float = 5) -> tuple[bool, Any]:
@@ -100,13 +114,45 @@ class APICommunicator(ApplicationCommunicator):
             return False, answer.get("code", 1000)
         return True, answer.get("subprotocol")
 
-    async def send_json_to(self, data: Any) -> None:
-        """Send a value as a frame."""
-        await self.send_to(msgspec.json.encode(data).decode())
+    async def send_json_to(self, data: Any, timeout: float = 5) -> None:
+        """Send a value as a frame; returns as `send_to` does."""
+        await self.send_to(msgspec.json.encode(data).decode(), timeout)
 
-    async def send_to(self, text: str) -> None:
-        """Send a frame as it is."""
+    async def send_to(self, text: str, timeout: float = 5) -> None:
+        """Send a frame as it is, and let the server take it in.
+
+        When this returns, a subscription that the frame asks for stands or was refused: what is written from
+        then on is told. Other requests may still be under way. Where the server waits for what the test has
+        not done yet, or reads no more, this returns after ``timeout`` seconds, which may be 0.
+        """
+        connection = self._connection()
+        before = set(connection.session.subscriptions) if connection is not None else set()
         await self.send_input({"type": "websocket.receive", "text": text})
+        loop = asyncio.get_running_loop()
+        end = loop.time() + timeout
+        taken = asyncio.ensure_future(self.input_queue.join())
+        await asyncio.wait([taken, self.future], timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        taken.cancel()
+        if connection is None:
+            return
+        asked = connection.session.subscriptions.keys() - before
+        while asked & connection.session.subscriptions.keys() and connection._joining():
+            left = end - loop.time()
+            if left <= 0 or not connection.tasks or self.future.done():
+                return
+            await asyncio.wait(connection.tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+
+    @property
+    def input_queue(self) -> Any:
+        """What the server is to read."""
+        if self._input_queue is None:
+            self._input_queue = _Read()
+        return self._input_queue
+
+    def _connection(self) -> Connection | None:
+        """Return the server's end, where that is a router's."""
+        ends = (each for each in hub_of_loop().listeners if isinstance(each, Connection))
+        return next((end for end in ends if end.caller.scope.get(MARK) is self._mark), None)
 
     async def receive_json_from(self, timeout: float = 5) -> Any:
         """Return the next frame's value; waits ``timeout`` seconds at the most."""
