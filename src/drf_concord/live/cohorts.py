@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import defaultdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +12,13 @@ from rest_framework.exceptions import APIException
 
 from ..protocol.changes import Change, Op, Position
 from ..protocol.errors import PositionLost
-from ..protocol.session import PAGE, Rendered
-from .looks import Look, Shown, Spec, json_of, look, pks_of
+from ..protocol.rendered import PAGE, Rendered
+from .looks import Look, Spec, look, pks_of
 from .members import Member, told_to
 from .pool import pool
+from .resuming import differences
 from .sharing import Level
-from .telling import Trace, ahead, events, gone, render, trace
+from .telling import Trace, ahead, lost, render, told, trace
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Sequence
@@ -189,34 +189,21 @@ class Cohort:
                 self.shown[key] = trace(now)
                 if self.shown[key] != before or changes:
                     known = before is not None
-                    rendered += [(key, each) for each in self._told(now, changes, known=known)]
+                    rendered += [(key, each) for each in told(self.spec, now, changes, known=known)]
             elif before is not None:
                 del self.shown[key]
-                rendered.append((key, self._gone(before[0], changes)))
+                rendered.append((key, lost(self.spec, before[0], changes)))
         if self.spec.events:
             rendered.sort(key=lambda each: each[1].event or 0)
         return rendered
-
-    def _told(self, now: Shown, changes: Sequence[Change], *, known: bool) -> list[Rendered]:
-        """Return what is told of an object that is there: its state, or each change that led to it."""
-        if self.spec.events and changes:
-            return list(events(now, changes, known=known))
-        return [render(now, "UPDATED" if known else "CREATED", changes[-1] if changes else None)]
-
-    def _gone(self, named: str, changes: Sequence[Change], *, pk: str | None = None) -> Rendered:
-        """Return what is told of an object that is gone; how it came to that nobody may see any more."""
-        last = changes[-1] if changes else None
-        told = gone(named, last, pk=pk)
-        told.event = last.id if self.spec.events and last is not None else None
-        return told
 
     async def _send(
         self, members: Sequence[Member], rendered: Sequence[tuple[str, Rendered]], found: Look, *, more: bool
     ) -> None:
         changes = [change for _, change in rendered]
         single = self.spec.action == "retrieve"
-        told = bool(changes) or more or self._open_since is not None
-        if not told and not found.denied:
+        due = bool(changes) or more or self._open_since is not None
+        if not due and not found.denied:
             return
         for number, member in enumerate(members, 1):
             status = found.denied.get(id(member)) if found.denied else None
@@ -224,7 +211,7 @@ class Cohort:
                 self.hub.leave(member)
                 member.subscriber.end(status, "You may not follow this any more.")
                 continue
-            if not told or member.cohort is not self:  # it has left meanwhile
+            if not due or member.cohort is not self:  # it has left meanwhile
                 continue
             mine = changes
             if single or member.unknown or member.told:
@@ -376,9 +363,7 @@ class Cohort:
             result, keys = self._returned[asking]
             member.unknown = set(self.shown or ()) - keys
             return result
-        concerned: dict[str, list[Change]] = defaultdict(list)
-        for key, change in missed.concerning(self.spec):
-            concerned[key].append(change)
+        concerned = missed.by_key(self.spec)
         if self.spec.events and sum(map(len, concerned.values())) > EVENTS:
             raise PositionLost(reason="overflow")
         visible, level = await pool.run(partial(pks_of, self.spec, member))
@@ -393,15 +378,8 @@ class Cohort:
         shown = found.shown if found is not None else {}
         hidden = found.hidden.get(id(member), set()) if found is not None else set()
         member.visible = bool(visible) and not hidden
-        result = [
-            each
-            for key, now in shown.items()
-            if key not in hidden
-            for each in self._told(now, concerned.get(key, []), known=key in held)
-        ]
-        for key in held - (visible.keys() - hidden):
-            pk = json_of(_value(self.spec, key))
-            result.append(self._gone(f'{{"pk":{pk},"id":{pk}}}', concerned.get(key, []), pk=pk))
+        seen = {key: now for key, now in shown.items() if key not in hidden}
+        result = differences(self.spec, held, visible.keys() - hidden, seen, concerned)
         if self.spec.events:
             result.sort(key=lambda each: each.event or 0)
         if self.spec.action != "retrieve" and generation == self._generation:
@@ -454,7 +432,3 @@ async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
     except asyncio.CancelledError:
         await asyncio.wait([task])
         raise
-
-
-def _value(spec: Spec, key: str) -> Any:
-    return spec.model._meta.pk.to_python(key)

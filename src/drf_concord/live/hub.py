@@ -11,7 +11,6 @@ import contextlib
 import logging
 import weakref
 from collections import defaultdict
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -27,16 +26,16 @@ from ..triggers.plan import account_labels
 from . import invalidation, sharing
 from .cohorts import Cohort
 from .locknews import LABEL, LockNews
-from .looks import MOVED, Spec, admit, audience, moved
+from .looks import MOVED, admit, audience, moved
 from .members import Member
 from .pool import pool
-from .routes import key_text, keys_of, routes, sources
+from .routes import Missed, key_text, keys_of, routes, sources
 from .sharing import Level
 from .tending import tend
 from .watch import can_watch, watch
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Coroutine
 
     from django.db.models import Model
 
@@ -75,19 +74,6 @@ class Listener(Protocol):
 
     def beat(self) -> None:
         """A second has passed."""
-
-
-@dataclass(slots=True)
-class Missed:
-    """Some changes, by the label of their model."""
-
-    by_label: dict[str, list[Change]] = field(default_factory=lambda: defaultdict(list))
-
-    def concerning(self, spec: Spec) -> Iterator[tuple[str, Change]]:
-        """Yield (key of the followed object, change) for what may concern a spec; key "" stands for all."""
-        for label, relation in sources(spec):
-            for change in self.by_label.get(label, ()):
-                yield from keys_of(spec, change, relation)
 
 
 class Hub:
@@ -369,9 +355,7 @@ class Hub:
             return known[1]
         tick = self.tick
         _, found = await pool.run(partial(_resume, since, self.using))
-        missed = Missed()
-        for change in (*found, *invalidation.again(found)):
-            missed.by_label[change.model].append(change)
+        missed = Missed.of(found)
         if len(self._missed) > 64:
             self._missed.clear()
         self._missed[since] = (tick, missed)

@@ -21,6 +21,8 @@ from . import sharing, views
 from .sharing import Level
 
 if TYPE_CHECKING:
+    from datetime import tzinfo
+
     from django.db.models import Model, QuerySet
 
 
@@ -36,7 +38,10 @@ __all__ = [
     "audience",
     "look",
     "moved",
+    "pks_in",
     "pks_of",
+    "shown_in",
+    "status_of",
 ]
 
 DENIALS = (APIException, PermissionDenied, Http404)
@@ -56,6 +61,7 @@ class Spec:
 
     ``kwargs`` and ``query`` are JSON texts, so that a spec can be a key; ``origin`` is scheme and host, which
     representations may contain. ``events`` is whether each change is told, not only the state it led to.
+    ``language`` and ``zone`` are those representations are in, the project's own when None.
     """
 
     view: Any
@@ -67,6 +73,8 @@ class Spec:
     query: str = "{}"
     origin: tuple[str, str] = ("http", "")
     events: bool = False
+    language: str | None = None
+    zone: tzinfo | None = None
 
     @property
     def label(self) -> str:
@@ -193,12 +201,8 @@ def look(spec: Spec, viewers: Sequence[Viewer], keys: Sequence[str] | None) -> L
         return Look({}, Level.SHARED, refused, {})
 
     def work(view: Any) -> dict[str, Shown]:
-        found = {}
-        for obj in _rows(view, spec, keys):
-            shown = _show(view, obj)
-            found[shown.key] = shown
-            objects[shown.key] = obj
-        return found
+        objects.update((str(obj.pk), obj) for obj in _rows(view, spec, keys))
+        return {key: _show(view, obj) for key, obj in objects.items()}
 
     shown, level = _evaluate(spec, viewers[0], work)
     denied, hidden = _ask(spec, viewers, objects)
@@ -217,24 +221,36 @@ def _admit_again(spec: Spec, viewers: Sequence[Viewer]) -> dict[int, int]:
                 if moved(viewer, spec):
                     refused[id(viewer)] = MOVED
             except DENIALS as refusal:
-                refused[id(viewer)] = _status(refusal)
+                refused[id(viewer)] = status_of(refusal)
     return refused
 
 
-def _status(refusal: Exception) -> int:
+def status_of(refusal: Exception) -> int:
+    """Return the HTTP status of a refusal."""
     return 404 if isinstance(refusal, Http404) else int(getattr(refusal, "status_code", 403))
 
 
 def pks_of(spec: Spec, viewer: Viewer, keys: Sequence[str] | None = None) -> tuple[dict[str, str], Level]:
     """Return the objects a viewer sees, as text of the key to what names them when they are gone."""
 
-    def work(view: Any) -> dict[str, str]:
-        lookup = getattr(view, "lookup_field", "pk")
-        named = ("pk",) if lookup in {"pk", spec.model._meta.pk.name} else ("pk", lookup)
-        found = _rows(view, spec, keys, only=named)
-        return {str(row[0]): _gone(row[0], row[-1], lookup) for row in found}
+    return _evaluate(spec, viewer, lambda view: pks_in(view, spec, keys))
 
-    return _evaluate(spec, viewer, work)
+
+def pks_in(view: Any, spec: Spec, keys: Sequence[str] | None = None) -> dict[str, str]:
+    """Return what `pks_of` does, of a view that has its request."""
+    lookup = getattr(view, "lookup_field", "pk")
+    named = ("pk",) if lookup in {"pk", spec.model._meta.pk.name} else ("pk", lookup)
+    found = _rows(view, spec, keys, only=named)
+    return {str(row[0]): _gone(row[0], row[-1], lookup) for row in found}
+
+
+def shown_in(view: Any, spec: Spec, keys: Sequence[str] | None = None) -> dict[str, Shown]:
+    """Return objects by the text of their key, as a view shows them that has its request.
+
+    Raises:
+        TooLarge, and whatever the view raises.
+    """
+    return {str(obj.pk): _show(view, obj) for obj in _rows(view, spec, keys)}
 
 
 def _evaluate(spec: Spec, viewer: Viewer, work: Any) -> tuple[Any, Level]:
@@ -247,6 +263,8 @@ def _evaluate(spec: Spec, viewer: Viewer, work: Any) -> tuple[Any, Level]:
         work=work,
         user=asked.user,
         auth=asked.auth,
+        language=spec.language,
+        time_zone=spec.zone,
     )
     return found
 
@@ -319,7 +337,7 @@ def _ask(
         try:
             view.check_permissions(view.request)
         except DENIALS as refusal:
-            denied[id(viewer)] = _status(refusal)
+            denied[id(viewer)] = status_of(refusal)
             continue
         if spec.action == "retrieve":
             unseen = {key for key, obj in objects.items() if not _may_see(view, obj)}

@@ -3,42 +3,32 @@
 from __future__ import annotations
 
 import functools
+import logging
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.apps import apps
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 from rest_framework.generics import GenericAPIView
 
-from ..triggers.plan import routed
+from ..triggers.plan import captured_models, routed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from django.db.models import Model
 
-__all__ = ["RealtimeMixin"]
+__all__ = ["Followed", "RealtimeMixin", "unrecorded"]
+
+logger = logging.getLogger("drf_concord")
 
 
-class RealtimeMixin:
-    """A generic view or viewset whose objects can be followed over a websocket.
-
-    It may stand before or after the other bases. The model is that of ``queryset``, else of the serializer.
-    """
+class Followed:
+    """What there is to know of a view whose objects are followed: their model, and what else changes them."""
 
     group_by_fields: ClassVar[Sequence[str]] = ("pk",)
     """Fields by whose value a client may subscribe; ``id`` is another name for ``pk``."""
     depends_on: ClassVar[Mapping[Any, str]] = {}
     """Other models whose rows change what is shown, each with the name of its foreign key to this one."""
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Give a view that names no queryset all objects of its serializer's model."""
-        super().__init_subclass__(**kwargs)
-        view: Any = cls
-        own = getattr(view, "get_queryset", None) is not getattr(GenericAPIView, "get_queryset", None)
-        if getattr(view, "queryset", None) is None and not own:
-            model = _model_of_serializer(view)
-            if model is not None:
-                view.queryset = model._default_manager.all()
 
     @classmethod
     def get_model_class(cls) -> type[Model]:
@@ -75,6 +65,23 @@ class RealtimeMixin:
         return wanted if wanted in known else None
 
 
+class RealtimeMixin(Followed):
+    """A generic view or viewset whose objects can be followed over a websocket.
+
+    It may stand before or after the other bases. The model is that of ``queryset``, else of the serializer.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Give a view that names no queryset all objects of its serializer's model."""
+        super().__init_subclass__(**kwargs)
+        view: Any = cls
+        own = getattr(view, "get_queryset", None) is not getattr(GenericAPIView, "get_queryset", None)
+        if getattr(view, "queryset", None) is None and not own:
+            model = _model_of_serializer(view)
+            if model is not None:
+                view.queryset = model._default_manager.all()
+
+
 @functools.lru_cache(maxsize=1024)
 def _dependents(view: Any) -> tuple[tuple[type[Model], str], ...]:
     found = []
@@ -95,6 +102,26 @@ def _dependents(view: Any) -> tuple[tuple[type[Model], str], ...]:
             raise ImproperlyConfigured(f"{view.__name__}.depends_on: {what}.")
         found.append((model, field.column))
     return tuple(found)
+
+
+def unrecorded(view: Any) -> str | None:
+    """Return a model whose changes this view would be told of, were they recorded; and tell the developer."""
+    captured = captured_models()
+    shown = [view.get_model_class()]
+    try:
+        shown += [model for model, _ in view.dependents()]
+    except ImproperlyConfigured as error:
+        logger.error("%s", error)
+        return "what the view depends on"
+    except Exception:
+        logger.exception("%s.depends_on cannot be read.", view.__name__)
+        return "what the view depends on"
+    for model in shown:
+        if model not in captured:
+            label: str = model._meta.label
+            logger.error('Add "%s" to CONCORD["CAPTURE"] and migrate: its changes are not recorded.', label)
+            return label
+    return None
 
 
 def _names_one_of(model: type[Model], field: Any) -> bool:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from .callers import Caller
 
-__all__ = ["JSON", "SocketRequest", "attributes", "header_meta", "http_request", "query_string"]
+__all__ = ["JSON", "SocketRequest", "attributes", "header_meta", "http_request", "origin_of", "query_string"]
 
 SCHEMES = {"ws": "http", "wss": "https"}
 JSON = "application/json"
@@ -181,6 +181,12 @@ def scheme_of(scope: Mapping[str, Any]) -> str:
     """Return the HTTP scheme that corresponds to a socket's."""
     scheme: str = scope.get("scheme") or "ws"
     return SCHEMES.get(scheme, scheme)
+
+
+def origin_of(scope: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the HTTP scheme and the host that somebody asked for, which representations may contain."""
+    headers = dict(scope.get("headers", ()))
+    return scheme_of(scope), headers.get(b"host", b"").decode("latin-1")
 
 
 def header_meta(scope: Mapping[str, Any]) -> dict[str, Any]:

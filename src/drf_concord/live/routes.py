@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import replace
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
@@ -11,13 +12,43 @@ from django.db import connections
 
 from ..protocol.changes import Change, Op
 from ..triggers.plan import is_part, routed
+from .invalidation import again
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from .looks import Spec
 
-__all__ = ["key_text", "keys_of", "routes", "sources"]
+__all__ = ["Missed", "key_text", "keys_of", "routes", "sources"]
+
+
+@dataclass(slots=True)
+class Missed:
+    """Some changes, by the label of their model."""
+
+    by_label: dict[str, list[Change]] = field(default_factory=lambda: defaultdict(list))
+
+    @classmethod
+    def of(cls, found: Iterable[Change]) -> Missed:
+        """Return changes in the order of the log, put by label."""
+        missed = cls()
+        found = list(found)
+        for change in (*found, *again(found)):
+            missed.by_label[change.model].append(change)
+        return missed
+
+    def concerning(self, spec: Spec) -> Iterator[tuple[str, Change]]:
+        """Yield (key of the followed object, change) for what may concern a spec; key "" stands for all."""
+        for label, relation in sources(spec):
+            for change in self.by_label.get(label, ()):
+                yield from keys_of(spec, change, relation)
+
+    def by_key(self, spec: Spec) -> dict[str, list[Change]]:
+        """Return what may concern a spec, by the key of the followed object."""
+        concerned: dict[str, list[Change]] = defaultdict(list)
+        for key, change in self.concerning(spec):
+            concerned[key].append(change)
+        return concerned
 
 
 def sources(spec: Spec) -> list[tuple[str, str | None]]:

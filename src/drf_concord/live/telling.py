@@ -12,9 +12,9 @@ from ..protocol.session import Rendered
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from .looks import Shown
+    from .looks import Shown, Spec
 
-__all__ = ["Trace", "ahead", "events", "gone", "render", "told_as", "trace"]
+__all__ = ["Trace", "ahead", "events", "gone", "lost", "render", "told", "told_as", "trace"]
 
 Trace = tuple[str, int | None]
 """What is remembered of an object that is shown: what names it when it is gone, and a hash of its body."""
@@ -29,6 +29,21 @@ def render(shown: Shown, action: str, change: Change | None) -> Rendered:
     """Return an object as subscribers are told of it; without a version column the change's id orders."""
     version = shown.version if shown.version is not None else change.id if change is not None else None
     return Rendered(action, shown.pk, shown.instance, shown.etag, version)
+
+
+def told(spec: Spec, now: Shown, changes: Sequence[Change], *, known: bool) -> list[Rendered]:
+    """Return what is told of an object that is there: its state, or each change that led to it."""
+    if spec.events and changes:
+        return list(events(now, changes, known=known))
+    return [render(now, "UPDATED" if known else "CREATED", changes[-1] if changes else None)]
+
+
+def lost(spec: Spec, named: str, changes: Sequence[Change], *, pk: str | None = None) -> Rendered:
+    """Return what is told of an object that is gone; how it came to that nobody may see any more."""
+    last = changes[-1] if changes else None
+    rendered = gone(named, last, pk=pk)
+    rendered.event = last.id if spec.events and last is not None else None
+    return rendered
 
 
 def events(now: Shown, changes: Sequence[Change], *, known: bool) -> Iterator[Rendered]:

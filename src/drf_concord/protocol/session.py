@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -30,6 +30,7 @@ from .frames import (
     read,
     request_key,
 )
+from .rendered import MAX_PENDING, PAGE, Overflow, Rendered, changes_text, items_text, keep, size
 
 __all__ = [
     "SUBPROTOCOL",
@@ -46,11 +47,7 @@ __all__ = [
 SUBPROTOCOL = "concord.v1"
 WINDOW = 1_048_576
 """How many bytes may be on the way to a client that has not acknowledged them."""
-MAX_PENDING = 4_194_304
-"""How many bytes of latest states are kept for a client that does not read, before it is closed with 4508."""
 MAX_SUBSCRIPTIONS = 100
-PAGE = 200
-"""How many objects one snapshot frame carries."""
 
 encode = msgspec.json.encode
 
@@ -63,15 +60,6 @@ def reply_text(
         b'{"action":%s,"errors":%s,"response_status":%d,"request_id":%s,"data":%s%s}'
         % (encode(action), errors, status, request_id, data, more)
     ).decode()
-
-
-def _size(text: str) -> int:
-    """Return how many bytes a frame has, as UTF-8."""
-    return len(text) if text.isascii() else len(text.encode())
-
-
-class Overflow(Exception):
-    """The client does not read, and what is kept for it has reached its limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,59 +99,6 @@ class Leave:
 
 
 Command = Perform | Follow | Leave
-
-
-@dataclass(slots=True)
-class Rendered:
-    """One object as a subscriber is told of it, encoded once for all.
-
-    Attributes:
-        action: CREATED, UPDATED or DELETED; of a lock LOCKED, UNLOCKED, BROKEN or EXPIRED.
-        pk: as JSON.
-        instance: the representation as JSON; for DELETED what names the object.
-        etag: the tag that writes the object back, or None.
-        version: the order of its states.
-        reason: for DELETED: ``deleted`` or ``left``.
-        lock: the lock as JSON, when this is news of it and not of the object.
-        event: of a subscription that wants them all, the id of the change: no later one replaces this.
-    """
-
-    action: str
-    pk: str
-    instance: str
-    etag: str | None = None
-    version: int | None = None
-    reason: str | None = None
-    lock: str | None = None
-    event: int | None = None
-    _plain: str = field(default="", repr=False)
-    _session: str = field(default="", repr=False)
-
-    def plain(self, model: str) -> str:
-        """Return the end of the plain frame, from after the request_id."""
-        if not self._plain:
-            self._plain = f',"model":"{model}","action":"{self.action}","instance":{self.instance}}}'
-        return self._plain
-
-    @property
-    def key(self) -> str:
-        """What a later one replaces: news of the object, or of its lock."""
-        if self.event is not None:
-            return f"{self.event} {self.pk}"
-        return self.pk if self.lock is None else f"lock {self.pk}"
-
-    def session(self) -> str:
-        """Return the change as one member of a session-mode frame."""
-        if not self._session:
-            etag = "null" if self.etag is None else encode(self.etag).decode()
-            version = "null" if self.version is None else str(self.version)
-            body = f'"reason":"{self.reason}"' if self.reason is not None else f'"instance":{self.instance}'
-            if self.lock is not None:
-                body = f'"lock":{self.lock}'
-            self._session = (
-                f'{{"action":"{self.action}","pk":{self.pk},"etag":{etag},"version":{version},{body}}}'
-            )
-        return self._session
 
 
 @dataclass(slots=True)
@@ -238,7 +173,7 @@ class Session:
         self._backlog = deque(page for page in self._backlog if page[0] != key)
         self._open.discard(key)
         for kept in self._pending.pop(key, {}).values():
-            self._pending_bytes -= _size(kept.session())
+            self._pending_bytes -= size(kept.session())
 
     def reply(
         self,
@@ -302,13 +237,7 @@ class Session:
         return self._flush()
 
     def _page(self, key: bytes, items: list[Rendered], *, more: bool) -> str:
-        listed = ",".join(
-            f'{{"pk":{i.pk},"etag":{encode(i.etag).decode()},"version":{encode(i.version).decode()},'
-            f'"instance":{i.instance}}}'
-            for i in items
-        )
-        tail = f',"items":[{listed}],"more":{"true" if more else "false"}}}'
-        return self._push("snapshot", key, tail)
+        return self._push("snapshot", key, f",{items_text(items, more=more)}}}")
 
     def deliver(self, key: bytes, model: str, changes: list[Rendered], *, more: bool = False) -> list[str]:
         """Return the frames for some changes; none when they have to wait for the client.
@@ -327,27 +256,18 @@ class Session:
         return [self._changes(key, changes, more=more)]
 
     def _changes(self, key: bytes, changes: list[Rendered], *, more: bool) -> str:
-        listed = ",".join([change.session() for change in changes])
-        return self._push("changes", key, f',"changes":[{listed}],"more":{"true" if more else "false"}}}')
+        return self._push("changes", key, f",{changes_text(changes, more=more)}}}")
 
     def _push(self, kind: str, key: bytes, tail: str) -> str:
         self.seq += 1
         frame = f'{{"type":"{kind}","request_id":{self._id(key)},"seq":{self.seq}{tail}'
-        size = _size(frame)
-        self._unacked.append((self.seq, size))
-        self._on_the_way += size
+        length = size(frame)
+        self._unacked.append((self.seq, length))
+        self._on_the_way += length
         return frame
 
     def _keep(self, key: bytes, changes: list[Rendered]) -> None:
-        kept = self._pending.setdefault(key, {})
-        for change in changes:
-            before = kept.pop(change.key, None)
-            if before is not None:
-                self._pending_bytes -= _size(before.session())
-                if (before.action, change.action) == ("CREATED", "UPDATED"):
-                    change = replace(change, action="CREATED", _plain="", _session="")
-            kept[change.key] = change
-            self._pending_bytes += _size(change.session())
+        self._pending_bytes += keep(self._pending.setdefault(key, {}), changes)
         if self._pending_bytes > self.max_pending:
             raise Overflow
 

@@ -7,17 +7,17 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from django.core.exceptions import ImproperlyConfigured
 from django.http import Http404
 from msgspec import UNSET
 
 from ..conf import settings
 from ..live.looks import DENIALS, Spec, TooLarge
 from ..live.members import Member
+from ..live.mixins import unrecorded
+from ..live.requests import origin_of
 from ..protocol.changes import Position
 from ..protocol.errors import PositionLost
 from ..protocol.session import Follow, Overflow, Rendered
-from ..triggers.plan import captured_models
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -146,7 +146,7 @@ async def follow(connection: Connection, command: Follow, spec_of: SpecOf | None
     except Http404:
         refuse(404, f"There is no such {frame.model}.")
         return
-    unseen = _unrecorded(view)
+    unseen = unrecorded(view)
     if unseen is not None:
         refuse(500, f"Changes of {unseen} are not recorded, so nobody can follow them.")
         return
@@ -175,26 +175,6 @@ async def follow(connection: Connection, command: Follow, spec_of: SpecOf | None
 def _error(connection: Connection, command: Follow, code: int, message: str) -> str:
     text = command.texts.get(code, message)
     return connection.session.error(command.request_id, code, text, command.named)
-
-
-def _unrecorded(view: Any) -> str | None:
-    """Return a model whose changes this view would be told of, were they recorded; and tell the developer."""
-    captured = captured_models()
-    shown = [view.get_model_class()]
-    try:
-        shown += [model for model, _ in view.dependents()]
-    except ImproperlyConfigured as error:
-        logger.error("%s", error)
-        return "what the view depends on"
-    except Exception:
-        logger.exception("%s.depends_on cannot be read.", view.__name__)
-        return "what the view depends on"
-    for model in shown:
-        if model not in captured:
-            label: str = model._meta.label
-            logger.error('Add "%s" to CONCORD["CAPTURE"] and migrate: its changes are not recorded.', label)
-            return label
-    return None
 
 
 def _spec(connection: Connection, view: Any, command: Follow) -> Spec:
@@ -228,8 +208,6 @@ def spec_for(
         ValueError: the field cannot hold the value.
     """
     frame = command.frame
-    scope = connection.caller.scope
-    headers = dict(scope.get("headers", ()))
     spec = Spec(
         view=view,
         model=view.get_model_class(),
@@ -238,7 +216,7 @@ def spec_for(
         value=None if group is None else _hashable(frame.value),
         kwargs=json.dumps(frame.arguments, sort_keys=True),
         query=json.dumps(frame.query, sort_keys=True),
-        origin=(scope.get("scheme", "ws"), headers.get(b"host", b"").decode("latin-1")),
+        origin=origin_of(connection.caller.scope),
         events=frame.mode == "events",
     )
     if group is not None:
