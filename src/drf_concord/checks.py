@@ -52,6 +52,7 @@ POSITIVE = (
     "SOCKET_THREADS",
     "AUTH_REFRESH",
     "MAX_LIST",
+    "STREAMS",
 )
 UNREADABLE = (AttributeError, LookupError, TypeError, ValueError)
 """What reading a ``CAPTURE`` that cannot work raises; ``E002`` and ``E003`` say what is wrong with it."""

@@ -83,6 +83,9 @@ class Settings:
     MAX_LIST: int = 10_000
     """How many objects one subscription may show; more is answered with the error ``too_large``."""
 
+    STREAMS: int = 1_000
+    """How many event streams a process serves over HTTP; one more is answered 429 ``too_many_streams``."""
+
     def __getattribute__(self, name: str) -> Any:
         if name.isupper():
             overrides = _overrides()

@@ -3,7 +3,9 @@
 * `ConcordError`
     * `MalformedPrecondition` 400
     * `InvalidLock` 400
+    * `TooManyObjects` 400
     * `LockForbidden` 403
+    * `StreamUnavailable` 406
     * `Conflict` 409
         * `ObjectLocked`
         * `AlreadyLocked`
@@ -16,6 +18,8 @@
     * `IdempotencyMismatch` 422
     * `PreconditionRequired` 428
     * `LockLimit` 429
+    * `TooManyStreams` 429
+    * `NotRecorded` 501
     * `Busy` 503
 
 The docstring of a class is its message: its first sentence is sent when nobody says it better.
@@ -39,10 +43,14 @@ __all__ = [
     "LockLost",
     "MalformedPrecondition",
     "NotLocked",
+    "NotRecorded",
     "ObjectLocked",
     "PositionLost",
     "PreconditionFailed",
     "PreconditionRequired",
+    "StreamUnavailable",
+    "TooManyObjects",
+    "TooManyStreams",
     "VersionMismatch",
 ]
 
@@ -139,11 +147,26 @@ class PositionLost(ConcordError):
     """The changes since this position are not known any more; drop your copy and read it all again.
 
     The member `reason` says why: `expired` (older than what is kept), `epoch` (of another log, or
-    no position at all) or `overflow` (too much happened to send it one by one).
+    no position at all), `overflow` (too much happened to send it one by one) or `unknown` (the log does
+    not tell which objects you hold).
     """
 
     code = "position_lost"
     status = 410
+
+
+class TooManyObjects(ConcordError):
+    """This list shows more objects than can be followed at once; narrow it by its filters."""
+
+    code = "too_large"
+    status = 400
+
+
+class StreamUnavailable(ConcordError):
+    """This list cannot be streamed here; ask for its `changes/` from time to time instead."""
+
+    code = "stream_unavailable"
+    status = 406
 
 
 class PreconditionFailed(ConcordError):
@@ -190,6 +213,20 @@ class LockLimit(ConcordError):
 
     code = "lock_limit"
     status = 429
+
+
+class TooManyStreams(ConcordError):
+    """You have too many streams open; close one, or ask for `changes/` from time to time."""
+
+    code = "too_many_streams"
+    status = 429
+
+
+class NotRecorded(ConcordError):
+    """Changes of these objects are not recorded on this server, so nobody can follow them."""
+
+    code = "not_recorded"
+    status = 501
 
 
 class Busy(ConcordError):

@@ -16,6 +16,7 @@ from .. import writes
 from ..protocol.errors import AlreadyExists, Conflict, VersionMismatch
 from ..protocol.preconditions import Verdict, evaluate
 from . import responses, tags
+from .feed import FeedMixin
 from .guards import ConditionalMixin, GuardedMixin
 from .lockable import (
     LockableDestroyModelMixin,
@@ -134,8 +135,8 @@ class RetrieveModelMixin(GuardedMixin):
         return response
 
 
-class ListModelMixin(GuardedMixin):
-    """List objects with a weak tag of the page, and 304 where the client has that page."""
+class ListModelMixin(FeedMixin, GuardedMixin):
+    """List objects with a weak tag of the page, 304 where the client has that page, and news of them."""
 
     def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Answer a page, or all."""

@@ -119,7 +119,7 @@ def methods_of(view_class: Any) -> dict[str, tuple[str, str, bool]]:
     if "lock_state" not in own:  # a view's own action has taken the place of the lock
         found = {k: v for k, v in found.items() if v[0] not in LOCKING}
     for action in extra:
-        if action.__name__ in {"lock_state", "lock_break"}:
+        if action.__name__ in {"lock_state", "lock_break", "list_changes"}:
             continue
         for method, name in action.mapping.items():
             found.setdefault(name, (name, method.upper(), bool(action.detail)))

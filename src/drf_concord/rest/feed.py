@@ -1,0 +1,190 @@
+"""The changes of a list over HTTP: a stream of events at the list itself, and ``changes/`` to be polled."""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings as django_settings
+from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured, ValidationError
+from django.core.handlers.asgi import ASGIRequest
+from rest_framework.decorators import action
+from rest_framework.renderers import BaseRenderer, JSONRenderer
+from rest_framework.response import Response
+
+from ..live.mixins import Followed, RealtimeMixin
+from ..protocol.errors import StreamUnavailable
+from . import following, tags
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+    from django.http.response import HttpResponseBase
+    from rest_framework.generics import GenericAPIView
+    from rest_framework.request import Request
+
+    # For the type checker the mixin stands on what it is mixed into.
+    _View = GenericAPIView[Any]
+else:
+    _View = object
+
+__all__ = ["EVENTS", "PATH", "EventRenderer", "FeedMixin", "address_is_free", "has_feed", "polls"]
+
+EVENTS = "text/event-stream"
+PATH = "changes"
+HARMLESS = ("django.", "corsheaders.", "whitenoise.")
+"""Middleware on which no view depends that is looked at without it."""
+LIST_HOOKS = ("list", "get", "dispatch", "finalize_response", "paginate_queryset", "get_paginated_response")
+"""Where a project's code may show less than its queryset and serializer do."""
+
+OF_A_CALL = {*following.ROUTED, "action", "args", "format_kwarg", "kwargs", "request", "_found", "_streams"}
+"""What a view has of its own in every call."""
+
+
+class EventRenderer(BaseRenderer):
+    """Stands for the stream in content negotiation; renders nothing, as a stream is no representation."""
+
+    media_type = EVENTS
+    format = "event-stream"
+    charset = None
+
+
+class FeedMixin(Followed, _View):
+    """Lets a list be followed: ``Accept: text/event-stream`` streams it, ``GET changes/`` polls."""
+
+    changes_over_http: bool | None = None
+    """Whether its list can be followed over HTTP; None: where that shows no more than a GET."""
+
+    _streams = False
+    _found: tuple[Any, Any] = (None, None)
+
+    def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
+        """Prepare; to the view, who polls asks for the list."""
+        if _wants_events(request):
+            # before REST framework puts its own user there
+            self._found = getattr(request, "user", None), getattr(request, "session", None)
+        made = super().initialize_request(request, *args, **kwargs)
+        if getattr(self, "action", None) == "list_changes":
+            self.action = "list"
+        return made
+
+    def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:
+        """Offer the stream to those who name it; whatever else is said to them is JSON."""
+        offered = _wants_events(request._request) and not force and self._is_list(request)
+        if not offered or self.changes_over_http is False:
+            return super().perform_content_negotiation(request, force)
+        renderers = [*self.get_renderers(), EventRenderer()]
+        negotiator = self.get_content_negotiator()
+        chosen, media_type = negotiator.select_renderer(request, renderers, self.format_kwarg)
+        if not isinstance(chosen, EventRenderer):
+            return chosen, media_type
+        self._streams = True
+        return JSONRenderer(), JSONRenderer.media_type
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Admit as for any GET; who asked for a stream then gets that in the place of the list."""
+        super().initial(request, *args, **kwargs)
+        if self._streams:
+            vars(self)["get"] = self._stream
+
+    def _is_list(self, request: Request) -> bool:
+        named = getattr(self, "action", None)
+        if named is not None:
+            return bool(named == "list" and getattr(self, "action_map", {}).get("get") == "list")
+        lookup = self.lookup_url_kwarg or self.lookup_field
+        return request.method == "GET" and hasattr(self, "list") and lookup not in self.kwargs
+
+    def _stream(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        view: Any = type(self)
+        if not isinstance(request._request, ASGIRequest):
+            raise StreamUnavailable(
+                "A stream needs an ASGI server, and this is none. Ask for changes/ from time to time instead."
+            )
+        if _given(self) or not (has_feed(view) and (_is_said(view) or _is_harmless())):
+            raise StreamUnavailable
+        return following.stream(self, *self._found)
+
+    @classmethod
+    def get_extra_actions(cls) -> list[Any]:
+        """Return the actions; one of the project's own at ``changes`` takes the place of ours."""
+        actions: Any = super()
+        found: list[Any] = actions.get_extra_actions()
+        own = [a for a in found if not a.detail and a.__name__ != "list_changes"]
+        taken = any(a.url_path.split("/")[0] == PATH or a.url_name == PATH for a in own)
+        return [a for a in found if a.__name__ != "list_changes" or (polls(cls) and not taken)]
+
+    @action(detail=False, methods=["get"], url_path=PATH, url_name=PATH)
+    def list_changes(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Answer all objects, or what has changed ``since`` then, and 410 where that cannot be told."""
+        return following.poll(self, request.query_params.get("since"))
+
+
+def _wants_events(request: HttpRequest) -> bool:
+    return request.method == "GET" and EVENTS in request.META.get("HTTP_ACCEPT", "").lower()
+
+
+def _is_said(view: Any) -> bool:
+    return bool(view.changes_over_http) or issubclass(view, RealtimeMixin)
+
+
+@functools.lru_cache(maxsize=1024)
+def has_feed(view: Any) -> bool:
+    """Tell whether a view's list can be followed over HTTP.
+
+    One that does not say so can where nothing of the project's can hide an object from its list that its
+    queryset has: a stream shows what the queryset and the serializer do.
+    """
+    if view.changes_over_http is False:
+        return False
+    if _is_said(view):
+        return True
+    serializer = getattr(view, "serializer_class", None)
+    several = getattr(getattr(serializer, "Meta", None), "list_serializer_class", None)
+    library = (*tags.KNOWN, "django.")
+    own = (cls for cls in view.__mro__[:-1] if not cls.__module__.startswith(library))
+    return several is None and not any(name in vars(cls) for cls in own for name in LIST_HOOKS)
+
+
+def polls(view: Any) -> bool:
+    """Tell whether a viewset has ``changes/``; where an object may have that address, only if it says so."""
+    return (
+        has_feed(view)
+        and _model_of(view) is not None
+        and (bool(view.changes_over_http) or address_is_free(view))
+    )
+
+
+def address_is_free(view: Any) -> bool:
+    """Tell whether no object of a viewset can have the address ``changes/``."""
+    pattern = getattr(view, "lookup_value_regex", None)
+    if pattern is not None and re.fullmatch(pattern, PATH) is None:
+        return True
+    model, name = _model_of(view), view.lookup_field
+    if model is None:
+        return False
+    try:
+        field = model._meta.pk if name == "pk" else model._meta.get_field(name)
+        field.to_python(PATH)
+    except ValidationError:
+        return True
+    except (FieldDoesNotExist, AttributeError):
+        return False
+    return False
+
+
+def _model_of(view: Any) -> Any:
+    try:
+        return view.get_model_class()
+    except ImproperlyConfigured:
+        return None
+
+
+def _given(view: Any) -> bool:
+    """Tell whether a route gives the view other attributes than its class: ``as_view(queryset=..)``."""
+    return any(
+        hasattr(type(view), name) for name in vars(view).keys() - {*OF_A_CALL, *view.http_method_names}
+    )
+
+
+def _is_harmless() -> bool:
+    return all(path.startswith(HARMLESS) for path in django_settings.MIDDLEWARE)

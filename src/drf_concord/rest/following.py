@@ -1,0 +1,162 @@
+"""What a list's followers are answered: the response that streams, and the one that says what has changed."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings as django_settings
+from django.db import connections, router
+from django.http import StreamingHttpResponse
+from django.utils import timezone, translation
+from rest_framework.response import Response
+from rest_framework.throttling import BaseThrottle
+
+from .. import changes as log
+from ..conf import settings
+from ..live.looks import Spec, TooLarge, pks_in, shown_in
+from ..live.mixins import unrecorded
+from ..live.requests import origin_of
+from ..live.resuming import differences, seal_of
+from ..live.routes import Missed
+from ..live.streams import EventStream, take_place
+from ..live.telling import render
+from ..live.views import ROUTED, Caller
+from ..protocol.errors import NotRecorded, PositionLost, TooManyObjects
+from ..protocol.held import Held, held_of
+from ..triggers import VENDORS
+from .responses import VARY
+
+if TYPE_CHECKING:
+    from ..protocol.held import Seal
+    from ..protocol.positions import Position
+    from ..protocol.rendered import Rendered
+
+__all__ = ["ROUTED", "poll", "stream"]
+
+AGAIN = "What has changed since then cannot be told any more. Drop your copy and ask again without since."
+
+
+def stream(view: Any, user: Any, session: Any) -> StreamingHttpResponse:
+    """Return the response that streams a view's list.
+
+    Args:
+        view: an instance that has admitted its request.
+        user: whom Django's middleware found, before REST framework asked.
+        session: his session, or None.
+
+    Raises:
+        NotRecorded, TooManyObjects, TooManyStreams
+    """
+    _require_log(view)
+    request = view.request
+    caller = Caller({**request._request.scope, "user": user, "session": session})
+    caller.user  # noqa: B018 (found out here: the event loop may not ask the database)
+    spec = _spec(view, caller)
+    if view.filter_queryset(view.get_queryset())[: settings.MAX_LIST + 1].count() > settings.MAX_LIST:
+        raise TooManyObjects
+    last = request.META.get("HTTP_LAST_EVENT_ID") or None
+    body = EventStream(caller, spec, seal_of(spec, request.user), last)
+    take_place(_who(request), body)
+    response = StreamingHttpResponse(body, content_type="text/event-stream; charset=utf-8")
+    response["Cache-Control"] = "no-cache, private"
+    response["X-Accel-Buffering"] = "no"
+    response["Vary"] = ", ".join(VARY)
+    return response
+
+
+def poll(view: Any, since: str | None) -> Response:
+    """Answer all objects of a view's list, or what has changed since a position.
+
+    Raises:
+        PositionLost: that cannot be told. NotRecorded, TooManyObjects
+    """
+    using = _require_log(view)
+    spec = _spec(view, None)
+    seal = seal_of(spec, view.request.user)
+    view._alias = using  # a replica may lag behind the log
+    try:
+        body = _snapshot(view, spec, seal, using) if since is None else _since(view, spec, seal, using, since)
+    except TooLarge:
+        raise TooManyObjects from None
+    return Response(body, headers={"Cache-Control": "no-store"})
+
+
+def _snapshot(view: Any, spec: Spec, seal: Seal, using: str) -> dict[str, Any]:
+    # first the position: what changes while the rows are read is told once more
+    position = log.position(using)
+    items = [render(each, "CREATED", None) for each in shown_in(view, spec).values()]
+    held = Held(seal, (_key(each) for each in items))
+    members = [
+        {"pk": json.loads(i.pk), "etag": i.etag, "version": i.version, "instance": json.loads(i.instance)}
+        for i in items
+    ]
+    return {"since": seal.close(position, held.digest), "items": members}
+
+
+def _since(view: Any, spec: Spec, seal: Seal, using: str, since: str) -> dict[str, Any]:
+    try:
+        given, digest = seal.open(since)
+        position, concerned = _read(given, spec, using)
+    except PositionLost as lost:
+        raise PositionLost(AGAIN, reason=lost.members["reason"]) from lost
+    visible = pks_in(view, spec)
+    have = held_of(seal, digest, visible, concerned)
+    if have is None:
+        raise PositionLost(AGAIN, reason="unknown")
+    known = set(have)
+    asked = [key for key in visible if key not in known or key in concerned]
+    shown = shown_in(view, spec, asked) if asked else {}
+    told = differences(spec, known, visible.keys() - (set(asked) - shown.keys()), shown, concerned)
+    held = Held(seal, have)
+    for each in told:
+        held.put(_key(each), there=each.action != "DELETED")
+    return {"since": seal.close(position, held.digest), "changes": [json.loads(t.session()) for t in told]}
+
+
+def _read(given: Position, spec: Spec, using: str) -> tuple[Position, Any]:
+    log.check_position(given, using=using)
+    position, found = log.read_after(given, using=using)
+    return position, Missed.of(found).by_key(spec)
+
+
+def _key(each: Rendered) -> str:
+    return str(json.loads(each.pk))
+
+
+def _require_log(view: Any) -> str:
+    """Return the database whose log tells of a view's objects.
+
+    Raises:
+        NotRecorded: there is none.
+    """
+    model = view.get_model_class()
+    using: str = router.db_for_write(model)
+    if connections[using].vendor not in VENDORS or unrecorded(type(view)) is not None:
+        raise NotRecorded
+    return using
+
+
+def _spec(view: Any, caller: Caller | None) -> Spec:
+    given = dict(view.request.query_params.lists())
+    query = {n: v[0] if len(v) == 1 else v for n, v in given.items() if n != "since"}
+    language, zone = translation.get_language(), timezone.get_current_timezone()
+    usual = language == django_settings.LANGUAGE_CODE and zone == timezone.get_default_timezone()
+    return Spec(
+        view=type(view),
+        model=view.get_model_class(),
+        action="list",
+        group_by=None,
+        value=None,
+        kwargs=json.dumps(view.kwargs, sort_keys=True, default=str),
+        query=json.dumps(query, sort_keys=True),
+        origin=origin_of(caller.scope) if caller is not None else ("http", ""),
+        # as the project's own, so that those who ask without saying more share the answers
+        language=None if usual else language,
+        zone=None if usual else zone,
+    )
+
+
+def _who(request: Any) -> str:
+    pk = getattr(request.user, "pk", None)
+    return f"user {pk}" if pk is not None else f"address {BaseThrottle().get_ident(request)}"
