@@ -37,7 +37,7 @@ from drf_concord.websocket import (
     observers,
     router,
 )
-from tests.app.models import Bare, Item, Watched
+from tests.app.models import Bare, Item, Texted, Watched
 from tests.kinds.models import Machine
 
 
@@ -449,6 +449,32 @@ def test_an_own_action_in_the_place_of_the_lock_is_said(monkeypatch: pytest.Monk
     assert checks.check_views() == []
     with override_settings(ROOT_URLCONF=None):
         assert checks.check_views() == []
+
+
+def test_an_object_whose_address_is_taken_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    class TextedViewSet(viewsets.ReadOnlyModelViewSet):
+        queryset = Texted.objects.all()
+
+    class Said(TextedViewSet):
+        changes_over_http = True
+
+    class Numbered(Said):
+        lookup_value_regex = "[0-9]+"
+
+    class ByNumber(viewsets.ReadOnlyModelViewSet):
+        queryset = Bare.objects.all()
+        changes_over_http = True
+
+    router = SimpleRouter()
+    for view in (TextedViewSet, Said, Numbered, ByNumber):
+        router.register(view.__name__, view, basename=view.__name__)
+    urls = types.ModuleType("urls_of_changes")
+    urls.urlpatterns = router.urls  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "urls_of_changes", urls)
+    with override_settings(ROOT_URLCONF="urls_of_changes"):
+        found = checks.check_views()
+    assert ids(found) == ["concord.W017"]
+    assert "Said has changes/" in said(found)
 
 
 @pytest.mark.parametrize(

@@ -298,7 +298,8 @@ def _remedy(model: type[Model]) -> str:
 
 
 def check_views(**_: Any) -> list[CheckMessage]:
-    """Report own actions in the place of the lock sub-resource, and states that cannot say ``locked``."""
+    """Report addresses that hide one another, and states that cannot say ``locked``."""
+    from .rest.feed import FeedMixin, hides_an_object
     from .rest.locks import LOCK_ACTIONS, LockResourceMixin, StatesLockMixin
 
     if not getattr(django_settings, "ROOT_URLCONF", None):
@@ -309,6 +310,12 @@ def check_views(**_: Any) -> list[CheckMessage]:
             message = f'{view.__name__}.state_field = "{view.state_field}": {problem}.'
             hint = "Name a text column of the view's model with room for six letters."
             found.append(Error(message, hint=hint, obj=view, id="concord.E015"))
+        if issubclass(view, FeedMixin) and hides_an_object(view):
+            message = (
+                f"{view.__name__} has changes/, so an object with that {view.lookup_field} has no address."
+            )
+            hint = "Leave changes_over_http out, give it a lookup_value_regex, or silence this."
+            found.append(Warning(message, hint=hint, obj=view, id="concord.W017"))
         if not issubclass(view, LockResourceMixin):
             continue
         names = [a.__name__ for a in view.get_extra_actions() if a.detail and a.url_path == "lock"]

@@ -13,7 +13,9 @@ CODES = {
     "ConcordError": ("error", 500),
     "MalformedPrecondition": ("malformed_precondition", 400),
     "InvalidLock": ("invalid_lock", 400),
+    "TooManyObjects": ("too_large", 400),
     "LockForbidden": ("lock_forbidden", 403),
+    "StreamUnavailable": ("stream_unavailable", 406),
     "Conflict": ("conflict", 409),
     "ObjectLocked": ("object_locked", 409),
     "AlreadyLocked": ("object_already_locked", 409),
@@ -26,6 +28,8 @@ CODES = {
     "IdempotencyMismatch": ("idempotency_mismatch", 422),
     "PreconditionRequired": ("precondition_required", 428),
     "LockLimit": ("lock_limit", 429),
+    "TooManyStreams": ("too_many_streams", 429),
+    "NotRecorded": ("not_recorded", 501),
     "Busy": ("busy", 503),
 }
 

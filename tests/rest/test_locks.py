@@ -779,7 +779,7 @@ def test_an_own_action_named_lock_wins(as_guido: APIClient, item: Item) -> None:
     assert as_guido.post(f"/own/{item.pk}/lock/break/").status_code == 404
     assert as_guido.get(f"/own/{item.pk}/").status_code == 200
     names = {a.__name__ for a in OwnLockView.get_extra_actions()}
-    assert names == {"lock", "publish"}
+    assert names == {"lock", "publish", "list_changes"}
 
 
 def test_an_own_action_on_the_list_takes_nothing_away(as_guido: APIClient, item: Item) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 else:
     _View = object
 
-__all__ = ["EVENTS", "PATH", "EventRenderer", "FeedMixin", "address_is_free", "has_feed", "polls"]
+__all__ = ["EVENTS", "PATH", "EventRenderer", "FeedMixin", "has_feed", "hides_an_object", "polls"]
 
 EVENTS = "text/event-stream"
 PATH = "changes"
@@ -152,6 +152,12 @@ def polls(view: Any) -> bool:
         and _model_of(view) is not None
         and (bool(view.changes_over_http) or address_is_free(view))
     )
+
+
+def hides_an_object(view: Any) -> bool:
+    """Tell whether a viewset's ``changes/`` stands where one of its objects may have its address."""
+    extra = view.get_extra_actions() if hasattr(view, "get_extra_actions") else []
+    return any(a.__name__ == "list_changes" for a in extra) and not address_is_free(view)
 
 
 def address_is_free(view: Any) -> bool:
