@@ -13,6 +13,7 @@ from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
@@ -78,14 +79,21 @@ def client(server: tuple[Any, int]) -> Iterator[Callable[..., ClientConnection]]
 
 def test_sigterm_sends_everybody_away(server: Any, client: Callable[..., ClientConnection]) -> None:
     process = server[0]
-    sessions = [client(protocols=["concord.v1"]) for _ in range(MANY - 2)]
+    sessions = [client(protocols=["concord.v1"]) for _ in range(MANY - 3)]
     for session in sessions:
         assert json.loads(session.recv(PATIENCE))["type"] == "welcome"
     plain, consumer = client(), client("/ws/users/")
     for each in (plain, consumer):  # an answer says that they are served
         each.send("{")
         assert json.loads(each.recv(PATIENCE))["response_status"] == 400
-    os.kill(process.pid, signal.SIGTERM)
+    address = f"http://127.0.0.1:{server[1]}/api/tasks/"
+    listening = httpx.stream("GET", address, headers={"accept": "text/event-stream"}, timeout=PATIENCE)
+    with listening as stream:  # an open response, for which uvicorn waits
+        assert stream.status_code == 200, stream.read()
+        lines = stream.iter_lines()
+        assert next(line for line in lines if line.startswith("event:")) == "event: subscribed"
+        os.kill(process.pid, signal.SIGTERM)
+        assert [line for line in lines if line.startswith("event:")][-1] == "event: bye"
     waits = []
     for session in sessions:
         found, code = frames(session)
