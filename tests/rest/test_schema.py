@@ -24,6 +24,7 @@ from drf_spectacular.validation import validate_schema
 from rest_framework import generics, serializers, viewsets
 from rest_framework import mixins as drf
 from rest_framework.decorators import action
+from rest_framework.filters import BaseFilterBackend
 from rest_framework.response import Response
 from rest_framework.routers import SimpleRouter
 from rest_framework.test import APIClient
@@ -260,6 +261,33 @@ def test_a_view_of_others_says_that_its_object_may_be_locked() -> None:
     assert set(paths["/edges/reports/{id}/lock/"]["put"]["responses"]) == {"200"}
     assert "delete" not in paths["/edges/reports/{id}/"]
     assert "409" in paths["/edges/plain-machines/{uuid}/"]["delete"]["responses"]
+
+
+def test_a_list_that_is_followed_says_how() -> None:
+    class Search(BaseFilterBackend):
+        def get_schema_operation_parameters(self, view: Any) -> Any:
+            return [{"name": "q", "in": "query", "schema": {"type": "string"}}]
+
+    class Found(ItemViewSet):
+        filter_backends = [Search]
+
+    class Off(ItemViewSet):
+        changes_over_http = False
+
+    router = SimpleRouter()
+    router.register("found", Found)
+    router.register("off", Off, basename="off")
+    paths = document(router.urls)["paths"]
+    listed, changes = paths["/found/"]["get"], paths["/found/changes/"]["get"]
+    assert "Last-Event-ID" in headers_of(listed)
+    assert set(listed["responses"]["200"]["content"]) == {"application/json", "text/event-stream"}
+    assert [p["name"] for p in changes["parameters"]] == ["q", "since"]
+    assert set(changes["responses"]) == {"200", "400", "410", "501"}
+    body = body_of(changes["responses"]["200"])
+    item = {"$ref": "#/components/schemas/Item"}
+    assert body["properties"]["items"]["items"]["properties"]["instance"] == item
+    assert "/off/changes/" not in paths
+    assert set(paths["/off/"]["get"]["responses"]["200"]["content"]) == {"application/json"}
 
 
 def test_locks_have_the_status_of_the_setting() -> None:

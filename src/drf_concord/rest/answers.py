@@ -8,6 +8,7 @@ from drf_spectacular.utils import OpenApiParameter
 
 from ..conf import settings
 from .bodies import conflict, reference
+from .feed import EVENTS
 from .merge import PREFERENCE
 from .operations import Kind, Operation
 
@@ -30,16 +31,19 @@ ANY = CHANGES | {"GET"}
 # status, kinds, methods, description, body, headers; the first of a status counts
 REFUSALS: list[tuple[int, set[Kind], set[str], str, str | None, dict[str, str]]] = [
     (304, {Kind.RETRIEVE, Kind.LIST}, ANY, "What the client has is current.", None, TAG),
+    (400, {Kind.CHANGES}, ANY, "There are too many objects to follow: too_large.", ERROR, {}),
     (400, {Kind.LOCK, Kind.STATES}, SENDS, "The body is not what can be asked for.", ERROR, {}),
     (403, {Kind.LOCK, Kind.STATES, Kind.LOCKS}, ANY, "The caller may not do this.", ERROR, {}),
     (404, {Kind.LOCK, Kind.STATES}, ANY, "There is no such object.", ERROR, {}),
     (0, {Kind.WRITE, Kind.LOCKED}, ANY, COVERED, LOCKED, RETRY),
     (409, {Kind.CREATE, Kind.WRITE}, ANY, "Something was written at the same time: conflict.", ERROR, {}),
+    (410, {Kind.CHANGES}, ANY, "It cannot be told: position_lost. Ask again without since.", ERROR, {}),
     (412, {Kind.LOCKED}, ANY, "The token is no longer live: lock_lost.", ERROR, {}),
     (412, {Kind.RETRIEVE, Kind.CREATE, Kind.WRITE}, ANY, STALE, CONFLICT, TAG),
     (412, {Kind.LOCK}, CHANGES, STALE, CONFLICT, TAG),
     (428, {Kind.WRITE}, ANY, "Where a precondition is required: there was none.", CONFLICT, TAG),
     (429, {Kind.LOCK}, SENDS, "Too many locks, or one for too long.", ERROR, RETRY),
+    (501, {Kind.CHANGES}, ANY, "Changes of these objects are not recorded: not_recorded.", ERROR, {}),
     (503, set(Kind) - {Kind.LOCKS}, CHANGES, "Somebody else is writing: busy.", ERROR, RETRY),
 ]  # fmt: skip
 ENDS = {
@@ -56,7 +60,11 @@ def parameters(about: Operation, method: str) -> list[OpenApiParameter]:
     if kind is Kind.LOCKS:
         mine = OpenApiParameter("mine", bool, description="One's own only; else it needs concord.view_lock.")
         return [mine, OpenApiParameter("model", description='As "app.Model".')]
+    if kind is Kind.CHANGES:
+        return [OpenApiParameter("since", description="Of the last answer; left out for all objects.")]
     found = {}
+    if about.streams:
+        found["Last-Event-ID"] = "Of the last event that was taken in: a stream goes on after it."
     if kind in {Kind.RETRIEVE, Kind.WRITE} or (kind is Kind.LOCK and changes):
         found["If-Match"] = "The tag of the state this is based on."
     if kind in {Kind.RETRIEVE, Kind.LIST}:
@@ -90,6 +98,8 @@ def add(responses: Schema, about: Operation, method: str, current: Schema | None
             _head(response, headers)
             if about.merges:
                 _say_merged(response)
+            if about.streams:
+                response.setdefault("content", {})[EVENTS] = {"schema": {"type": "string"}}
     if about.action in ENDS:
         description, name, sent = ENDS[about.action]
         responses.setdefault("409", _answer(description, reference(name), sent))

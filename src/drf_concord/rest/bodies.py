@@ -14,7 +14,7 @@ from ..protocol.locks import MAX_PERIOD
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-__all__ = ["components", "conflict", "nullable", "reference"]
+__all__ = ["components", "conflict", "news", "nullable", "reference"]
 
 Schema = dict[str, Any]
 
@@ -30,6 +30,29 @@ def reference(name: str) -> Schema:
 def conflict(current: Schema) -> Schema:
     """Return the body of a 412 that shows the current state in a schema."""
     return {"allOf": [reference("ConcordConflict"), _object((), current=current)]}
+
+
+def news(current: Schema | None) -> Schema:
+    """Return the body that tells all objects of a list, or what has changed in it."""
+    state = {
+        "pk": {},
+        "etag": nullable(_text("The tag to write with.")),
+        "version": nullable({"type": "integer", "description": "A higher one is newer."}),
+        "instance": current or {},
+    }
+    change = {
+        "action": _text(enum=["CREATED", "UPDATED", "DELETED"]),
+        **state,
+        "reason": _text("Of DELETED: deleted or left.", enum=["deleted", "left"]),
+    }
+    return deepcopy(
+        _object(
+            ["since"],
+            since=_text("To be sent with the next request."),
+            items={"type": "array", "items": _object(list(state), **state)},
+            changes={"type": "array", "items": _object(["action", "pk", "etag", "version"], **change)},
+        )
+    )
 
 
 def nullable(schema: Schema) -> Schema:

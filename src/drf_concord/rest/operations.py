@@ -10,6 +10,7 @@ from ..conf import settings
 from . import mixins, tags
 from .control import WRITES, controlled
 from .decorators import is_guarded
+from .feed import FeedMixin, has_feed
 from .guards import GuardedMixin
 from .locks import LOCK_ACTIONS, LockList, LockResourceMixin
 from .states import STATES_ACTIONS, StatesLockMixin
@@ -43,6 +44,8 @@ class Kind(StrEnum):
     LOCK = auto()
     STATES = auto()
     LOCKS = auto()
+    CHANGES = auto()
+    """Tells what has changed in a list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ class Operation:
         missing: the status where it has to be and is not, 412 or 428.
         shows: whether a 412 carries the current representation.
         merges: whether a PATCH is merged for who asks.
+        streams: whether a list is a stream of events for who asks.
     """
 
     kind: Kind
@@ -64,6 +68,7 @@ class Operation:
     missing: int = 412
     shows: bool = False
     merges: bool = False
+    streams: bool = False
 
 
 def operation_of(view: Any, method: str, *, addressed: bool) -> Operation | None:
@@ -97,11 +102,16 @@ def operation_of(view: Any, method: str, *, addressed: bool) -> Operation | None
 def _ours(view: Any, action: str, missing: int | None) -> Operation | None:
     if isinstance(view, LockResourceMixin) and action in LOCK_ACTIONS:
         return Operation(Kind.LOCK, action, shows=view.conflict_current)
+    # to the view itself, who polls asks for the list
+    if isinstance(view, FeedMixin) and getattr(view, "action_map", {}).get("get") == "list_changes":
+        return Operation(Kind.CHANGES, "list_changes")
     if action in STATES_ACTIONS:
         return Operation(Kind.STATES, action)
     if not (isinstance(view, PASSES.get(action, ())) or is_guarded(getattr(view, action, None))):
         return None
-    if action in {"retrieve", "list", "create"}:
+    if action == "list":
+        return Operation(Kind.LIST, action, streams=has_feed(type(view)))
+    if action in {"retrieve", "create"}:
         return Operation(Kind(action), action)
     said = view.precondition_required
     required = settings.REQUIRE_PRECONDITION if said is None else said

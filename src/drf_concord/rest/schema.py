@@ -15,7 +15,7 @@ from drf_spectacular.extensions import OpenApiSerializerFieldExtension
 from drf_spectacular.plumbing import ResolvedComponent, get_doc, is_serializer
 
 from . import answers
-from .bodies import components, nullable, reference
+from .bodies import components, news, nullable, reference
 from .guards import GuardedMixin
 from .operations import Kind, Operation, operation_of
 from .tags import KNOWN
@@ -69,6 +69,8 @@ class AutoSchemaMixin(_Schema):
     def get_response_serializers(self) -> Any:
         """Return what is answered; for locks their own bodies."""
         about = self._about()
+        if about is not None and about.kind is Kind.CHANGES:
+            return {200: news(self._current())}
         if about is None or about.kind not in {Kind.LOCK, Kind.STATES, Kind.LOCKS}:
             return super().get_response_serializers()
         if about.kind is Kind.STATES:
@@ -81,6 +83,8 @@ class AutoSchemaMixin(_Schema):
         view, about = self.view, self._about()
         if about is None or not isinstance(view, GuardedMixin) or about.kind in {Kind.LOCK, Kind.STATES}:
             return super().get_description()
+        if about.kind is Kind.CHANGES:
+            return get_doc(view.list_changes)
         handler = getattr(view, getattr(view, "action", self.method.lower()), None)
         if getattr(handler, "__doc__", None) and not str(handler.__module__).startswith(KNOWN):
             return super().get_description()
@@ -88,9 +92,19 @@ class AutoSchemaMixin(_Schema):
         own = (c for c in type(view).__mro__ if c.__doc__ and not f"{c.__module__}.".startswith(library))
         return get_doc(next(own, None))
 
+    def get_filter_backends(self) -> list[Any]:
+        """Return what narrows a list, and so its changes."""
+        about = self._about()
+        if about is not None and about.kind is Kind.CHANGES:
+            return list(getattr(self.view, "filter_backends", []))
+        found: list[Any] = super().get_filter_backends()
+        return found
+
     def _is_list_view(self, serializer: Any = None) -> bool:
         about = self._about()
-        return (about is not None and about.kind is Kind.LOCKS) or super()._is_list_view(serializer)
+        if about is not None and about.kind in {Kind.LOCKS, Kind.CHANGES}:
+            return about.kind is Kind.LOCKS
+        return super()._is_list_view(serializer)
 
     def _about(self) -> Operation | None:
         view = self.view
