@@ -31,8 +31,7 @@ class Missed:
     @classmethod
     def of(cls, found: Iterable[Change]) -> Missed:
         """Return changes in the order of the log, put by label."""
-        missed = cls()
-        found = list(found)
+        missed, found = cls(), list(found)
         for change in (*found, *again(found)):
             missed.by_label[change.model].append(change)
         return missed
