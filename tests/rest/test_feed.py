@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+from contextvars import ContextVar
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.db import models
+from django.db import connection, models
+from django.db.backends.signals import connection_created
 from django.test import override_settings
 from django.urls import include, path
 from rest_framework import serializers
-from rest_framework.permissions import IsAuthenticated
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.permissions import BasePermission, IsAuthenticated
 from rest_framework.response import Response
 from rest_framework.routers import SimpleRouter
 from rest_framework.test import APIClient
 
 from drf_concord.live import RealtimeMixin, streams
+from drf_concord.live import places as counting
 from drf_concord.live.draining import drain, sockets_of_loop
 from drf_concord.live.hub import hub_of_loop
 from drf_concord.rest import viewsets
@@ -48,6 +53,38 @@ class Items(viewsets.ReadOnlyModelViewSet):
 
 class StaffItems(Items):
     permission_classes = [IsAuthenticated, Staff]
+
+
+class ByHeader(BaseAuthentication):
+    """A token of a kind, which the session knows nothing of."""
+
+    def authenticate(self, request: Any) -> Any:
+        found = get_user_model().objects.filter(username=request.META.get("HTTP_X_USER")).first()
+        return None if found is None else (found, "a token")
+
+
+class Once(BasePermission):
+    """Says yes once."""
+
+    left = 1
+
+    def has_permission(self, request: Any, view: Any) -> bool:
+        Once.left -= 1
+        return Once.left >= 0
+
+
+class OnceItems(Items):
+    permission_classes = [Once]
+
+
+class TokenItems(Items):
+    authentication_classes = [ByHeader]
+    permission_classes = [IsAuthenticated]
+
+    def initial(self, request: Any, *args: Any, **kwargs: Any) -> None:
+        """Looks at the user early, as projects do."""
+        assert request.user is not None
+        super().initial(request, *args, **kwargs)
 
 
 class Off(Items):
@@ -98,6 +135,8 @@ router = SimpleRouter()
 for name, view in {
     "items": Items,
     "staff": StaffItems,
+    "token": TokenItems,
+    "once": OnceItems,
     "off": Off,
     "own-list": OwnList,
     "said": OwnListSaid,
@@ -124,7 +163,7 @@ def tidy() -> bool:
     """Tell whether no stream has left anything behind."""
     hub = hub_of_loop()
     nobody = not hub.listeners and not hub._cohorts and not sockets_of_loop().open
-    return nobody and not any(streams._places._open.values())
+    return nobody and not len(counting.places)
 
 
 @override_settings(ROOT_URLCONF=__name__)
@@ -299,6 +338,70 @@ class Streams(EventCase):
         assert end.data == {"code": 403}
 
     @async_test
+    async def test_who_is_known_by_a_token_is_nobody_without_it(self) -> None:
+        client = EventClient("/token/", [(b"accept", b"text/event-stream"), (b"x-user", b"guido")])
+        self.opened.append(client)
+        assert (await client.begin()).status == 200
+        await self.events(client)
+        (stream,) = hub_of_loop().listeners
+        (member,) = stream.members()
+        assert member.view.request.user.pk == self.user.pk
+        # what REST framework found is not taken for what the session says
+        assert stream.caller.user.is_anonymous
+        await database(get_user_model().objects.filter(pk=self.user.pk).update)(username="other")
+        (end,) = await self.events(client)
+        assert (end.kind, end.data) == ("end", {"code": 403})
+
+    @async_test
+    async def test_who_may_not_any_more_when_it_begins(self) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Once, "left", 1)
+            client = await self.open("/once/")
+            assert client.status == 200
+            assert [(e.kind, e.data) for e in await self.events(client)] == [("end", {"code": 403})]
+            assert tidy()
+
+    @async_test
+    async def test_a_list_that_grew_meanwhile(self) -> None:
+        await self.make(1)
+        client = await self.open()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("drf_concord.live.looks.settings", SimpleNamespace(MAX_LIST=0))
+            (end,) = await self.events(client)
+        assert (end.kind, end.data) == ("end", {"code": 400})
+        assert tidy()
+
+    @async_test
+    async def test_the_views_thread_keeps_no_connection(self) -> None:
+        made: list[Any] = []
+
+        def note(connection: Any, **_: Any) -> None:
+            made.append(connection)
+
+        connection_created.connect(note)
+        try:
+            client = await self.open()
+            assert client.status == 200
+            assert made
+            assert all(each.connection is None for each in made if each is not connection)
+        finally:
+            connection_created.disconnect(note)
+
+    @async_test
+    async def test_work_beside_a_stream_is_outside_of_its_request(self) -> None:
+        of_request: ContextVar[str] = ContextVar("of_request", default="")
+        of_request.set("seen")
+        found = []
+
+        async def work() -> None:
+            found.append(of_request.get())
+
+        await self.events(await self.open())
+        (stream,) = hub_of_loop().listeners
+        await stream.spawn(work())
+        assert found == [""]
+
+    @async_test
     async def test_refusals_are_ordinary_answers(self) -> None:
         for address, status, code in (
             ("/staff/", 403, None),
@@ -355,7 +458,7 @@ class Streams(EventCase):
             assert (await self.open()).status == 200
             await second.leave()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(streams, "PER_CALLER", 1)
+            patch.setattr(counting, "PER_CALLER", 1)
             refused = await self.open()
             assert (refused.status, (await refused.body())["code"]) == (429, "too_many_streams")
             assert (await self.open(user=self.user)).status == 200
@@ -380,7 +483,7 @@ class Streams(EventCase):
 
         answer: Any = await AsyncClient().get("/items/", headers={"accept": "text/event-stream"})
         assert answer.status_code == 200
-        assert any(streams._places._open.values())
+        assert len(counting.places) == 1
         answer.close()
         del answer
         gc.collect()

@@ -21,6 +21,7 @@ from rest_framework.test import APIClient
 from drf_concord import changes as log
 from drf_concord.protocol import held
 from drf_concord.rest import viewsets
+from drf_concord.websocket.dispatch import methods_of
 from tests.app.models import Bare, Item, Keyed, Texted
 from tests.app.views import ContentViewSet, ItemSerializer, KeyedViewSet, TextedViewSet
 
@@ -300,6 +301,11 @@ def test_an_own_action_at_the_address_wins() -> None:
     for address in ("/own/changes/", "/named/changes/"):
         assert APIClient().get(address).json() == {"own": True}
     assert "list_changes" not in {a.__name__ for a in OwnAction.get_extra_actions()}
+
+
+def test_a_websocket_has_its_own_way() -> None:
+    assert "list_changes" not in methods_of(Items)
+    assert "list" in methods_of(Items)
 
 
 def test_a_view_can_do_without() -> None:

@@ -10,16 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
 
 from asgiref.sync import sync_to_async
 from django.db import connections
 
 from ..conf import settings
-from ..protocol.errors import PositionLost, TooManyStreams
+from ..protocol.errors import PositionLost
 from ..protocol.held import held_of
 from ..protocol.rendered import Overflow
 from ..protocol.streams import Stream
@@ -27,6 +25,7 @@ from .draining import return_after, sockets_of_loop
 from .hub import hub_of_loop
 from .looks import DENIALS, TooLarge, admit, pks_of, status_of
 from .members import Member
+from .places import places
 from .pool import pool
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     from .looks import Spec
     from .views import Caller
 
-__all__ = ["EventStream", "take_place"]
+__all__ = ["EventStream"]
 
 logger = logging.getLogger("drf_concord")
 
@@ -47,8 +46,6 @@ RETRY = 2_000
 """How long a client is to wait after a cut before it comes back, in milliseconds."""
 SILENCE = 15.0
 """After how many seconds without an event a comment keeps proxies from closing the stream."""
-PER_CALLER = 100
-"""How many streams one caller may have open in one process."""
 DRAINING = 4503
 
 
@@ -86,7 +83,7 @@ class EventStream:
 
     def close(self) -> None:
         """End, from whatever thread: Django closes a response when it is done with it."""
-        _places.leave(self)
+        places.leave(self)
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._leave)
 
@@ -123,7 +120,7 @@ class EventStream:
         if self._gone.is_set():
             return
         self._gone.set()
-        _places.leave(self)
+        places.leave(self)
         self._out()
         if self._hub is not None:
             self._hub.listeners.discard(self)
@@ -148,7 +145,7 @@ class EventStream:
         except TooLarge:
             self._finish(400)
         except DENIALS as refusal:
-            self._finish(_denied(refusal))
+            self._finish(status_of(refusal))
         except Exception:
             logger.exception("A stream of %s failed.", self._spec.view.__name__)
             self._finish(500)
@@ -256,56 +253,7 @@ class EventStream:
                 self._taking.cancel()
 
 
-def _denied(refusal: Exception) -> int:
-    status = status_of(refusal)
-    return 403 if status == 401 else status
-
-
 def _let_go() -> None:
     for connection in connections.all(initialized_only=True):
         if not connection.in_atomic_block:
             connection.close()
-
-
-class _Places:
-    """The open streams of this process, by who has them; one that was thrown away counts no more."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._open: dict[str, WeakSet[EventStream]] = {}
-
-    def take(self, who: str, stream: EventStream) -> None:
-        """Count a stream in.
-
-        Raises:
-            TooManyStreams: there are too many of this caller, or of all.
-        """
-        with self._lock:
-            self._open = {name: streams for name, streams in self._open.items() if streams}
-            if sum(map(len, self._open.values())) >= settings.STREAMS:
-                raise TooManyStreams("This server has all the streams it can serve; poll, or try again.")
-            own = self._open.setdefault(who, WeakSet())
-            if len(own) >= PER_CALLER:
-                raise TooManyStreams
-            own.add(stream)
-
-    def leave(self, stream: EventStream) -> None:
-        """Count a stream out."""
-        with self._lock:
-            for streams in self._open.values():
-                streams.discard(stream)
-
-
-_places = _Places()
-
-
-def take_place(who: str, stream: EventStream) -> None:
-    """Count a stream in before its response begins.
-
-    Args:
-        who: the caller, as text.
-
-    Raises:
-        TooManyStreams: there are too many of this caller, or of all.
-    """
-    _places.take(who, stream)

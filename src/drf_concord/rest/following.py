@@ -16,10 +16,11 @@ from .. import changes as log
 from ..conf import settings
 from ..live.looks import Spec, TooLarge, pks_in, shown_in
 from ..live.mixins import unrecorded
+from ..live.places import places
 from ..live.requests import origin_of
 from ..live.resuming import differences, seal_of
 from ..live.routes import Missed
-from ..live.streams import EventStream, take_place
+from ..live.streams import EventStream
 from ..live.telling import render
 from ..live.views import ROUTED, Caller
 from ..protocol.errors import NotRecorded, PositionLost, TooManyObjects
@@ -57,7 +58,7 @@ def stream(view: Any, user: Any, session: Any) -> StreamingHttpResponse:
         raise TooManyObjects
     last = request.META.get("HTTP_LAST_EVENT_ID") or None
     body = EventStream(caller, spec, seal_of(spec, request.user), last)
-    take_place(_who(request), body)
+    places.take(_who(request), body)
     response = StreamingHttpResponse(body, content_type="text/event-stream; charset=utf-8")
     response["Cache-Control"] = "no-cache, private"
     response["X-Accel-Buffering"] = "no"

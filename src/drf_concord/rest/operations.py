@@ -110,7 +110,8 @@ def _ours(view: Any, action: str, missing: int | None) -> Operation | None:
     if not (isinstance(view, PASSES.get(action, ())) or is_guarded(getattr(view, action, None))):
         return None
     if action == "list":
-        return Operation(Kind.LIST, action, streams=has_feed(type(view)))
+        view_class: Any = type(view)
+        return Operation(Kind.LIST, action, streams=has_feed(view_class))
     if action in {"retrieve", "create"}:
         return Operation(Kind(action), action)
     said = view.precondition_required

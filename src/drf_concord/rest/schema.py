@@ -16,6 +16,7 @@ from drf_spectacular.plumbing import ResolvedComponent, get_doc, is_serializer
 
 from . import answers
 from .bodies import components, news, nullable, reference
+from .feed import FeedMixin
 from .guards import GuardedMixin
 from .operations import Kind, Operation, operation_of
 from .tags import KNOWN
@@ -84,7 +85,7 @@ class AutoSchemaMixin(_Schema):
         if about is None or not isinstance(view, GuardedMixin) or about.kind in {Kind.LOCK, Kind.STATES}:
             return super().get_description()
         if about.kind is Kind.CHANGES:
-            return get_doc(view.list_changes)
+            return get_doc(FeedMixin.list_changes)
         handler = getattr(view, getattr(view, "action", self.method.lower()), None)
         if getattr(handler, "__doc__", None) and not str(handler.__module__).startswith(KNOWN):
             return super().get_description()
