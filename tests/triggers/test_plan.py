@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ from django.contrib.auth.models import User
 from django.db import connections
 from django.test import override_settings
 
+from drf_concord.triggers import postgresql
 from drf_concord.triggers.plan import (
     Column,
     Table,
@@ -92,6 +94,10 @@ class Plant(Versioned):
 class Tree(Plant):
     touches = ["home"]
     height = models.IntegerField(default=0)
+
+class Bush(Plant):
+    touches = ["shed"]
+    shed = models.ForeignKey(Home, null=True, related_name="bushes", on_delete=models.CASCADE)
 """
     )
     found = tables(ALIAS)
@@ -99,6 +105,11 @@ class Tree(Plant):
     assert found["shop_tagging"].touches == (Touch("home_id", "shop_home", "id", "version", "tags"),)
     assert found["shop_plant"].touches == (Touch("home_id", "shop_home", "id", "version", "plants"),)
     assert found["shop_plant"].recorded
+    assert {(t.target, t.via) for t in found["shop_bush"].touches} == {
+        ("shop_plant", None),
+        ("shop_home", "bushes"),
+    }
+    assert found["shop_bush"].bounds
 
 
 def test_what_cannot_be_followed_is_left_out(lab: Lab) -> None:
@@ -179,6 +190,13 @@ def test_only_what_is_in_the_database_is_named() -> None:
     assert present(TABLE, {}) is None
     assert present(replace(TABLE, recorded=False), {"item": ITEM, "folder": FOLDER}) is not None
     assert present(replace(TABLE, recorded=False), {"item": ITEM}) is None
+    assert present(replace(TABLE, recorded=False, bounds=True), {"item": ITEM}) is not None
+
+
+def test_what_an_earlier_release_kept_beside_its_functions_is_read() -> None:
+    kept = json.loads(postgresql._about(TABLE))
+    del kept["bounds"]
+    assert postgresql._described(json.dumps(kept)).bounds is False
 
 
 def test_a_name_stays_when_a_table_is_renamed() -> None:
