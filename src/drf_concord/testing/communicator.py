@@ -87,7 +87,7 @@ class APICommunicator(ApplicationCommunicator):
         given = list(headers or ())
         if not any(name == b"host" for name, _ in given):
             given.append((b"host", b"testserver"))
-        scope = {
+        scope: dict[str, Any] = {
             "type": "websocket",
             "asgi": {"version": "3.0"},
             "http_version": "1.1",
