@@ -11,10 +11,10 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import ImproperlyConfigured
 from rest_framework import serializers, viewsets
 
-from drf_concord.live import RealtimeMixin
+from drf_concord.live import RealtimeMixin, mixins
 from drf_concord.testing import APICommunicator, async_test, get_headers_for_user
 from drf_concord.triggers.plan import captured_models
-from drf_concord.websocket import RealtimeRouter, subscriptions
+from drf_concord.websocket import RealtimeRouter
 from tests.app import models
 
 from .cases import SocketCase, database
@@ -99,7 +99,7 @@ class Depending(SocketCase):
             ({None: "text"}, "what the view depends on", "View.depends_on cannot be read"),
         ):
             with (
-                mock.patch.object(subscriptions, "captured_models", return_value=recorded),
+                mock.patch.object(mixins, "captured_models", return_value=recorded),
                 self.assertLogs("drf_concord") as logs,
             ):
                 socket = await self.follow(view_with(of=depends_on))
