@@ -369,9 +369,15 @@ class Hub:
         user_label = django_settings.AUTH_USER_MODEL
         for change in found:
             if change.model.lower() == user_label.lower():
-                users.add(change.pk)
+                users.add(key_text(user_label, change.pk))
             elif change.model in account_labels():
-                named = [str(v) for c, pair in change.routes.items() if c == "user_id" for v in pair if v]
+                named = [
+                    key_text(user_label, str(value))
+                    for column, pair in change.routes.items()
+                    if column == "user_id"
+                    for value in pair
+                    if value
+                ]
                 users.update(named)
                 everybody = everybody or not named
         for listener in list(self.listeners):
