@@ -483,7 +483,10 @@ class Streams(EventCase):
 
         answer: Any = await AsyncClient().get("/items/", headers={"accept": "text/event-stream"})
         assert answer.status_code == 200
-        assert len(counting.places) == 1
+        (stream,) = (each for streams in counting.places._open.values() for each in streams)
+        # found out by the view: the hub asks it in the event loop
+        assert "_identity" in vars(stream.caller)
+        del stream
         answer.close()
         del answer
         gc.collect()
@@ -603,6 +606,13 @@ def test_without_asgi_there_is_no_stream(api: APIClient) -> None:
     assert (answer.status_code, answer["Content-Type"]) == (406, "application/json")
     assert answer.json()["code"] == "stream_unavailable"
     assert "changes/" in answer.json()["detail"]
+
+
+@pytest.mark.django_db
+@pytest.mark.urls(__name__)
+def test_only_a_get_is_a_stream(api: APIClient) -> None:
+    for method in (api.head, api.post):
+        assert method("/items/", headers={"accept": "text/event-stream"}).status_code in {405, 406}
 
 
 @pytest.mark.django_db

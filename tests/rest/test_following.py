@@ -19,8 +19,9 @@ from rest_framework.routers import DefaultRouter
 from rest_framework.test import APIClient
 
 from drf_concord import changes as log
+from drf_concord.models import Change
 from drf_concord.protocol import held
-from drf_concord.rest import viewsets
+from drf_concord.rest import following, viewsets
 from drf_concord.websocket.dispatch import methods_of
 from tests.app.models import Bare, Item, Keyed, Texted
 from tests.app.views import ContentViewSet, ItemSerializer, KeyedViewSet, TextedViewSet
@@ -70,6 +71,12 @@ class OwnName(Items):
         return Response({"own": True})
 
 
+class OwnRoute(Items):
+    @action(detail=False, url_name="changes")
+    def news(self, request: Any) -> Response:
+        return Response({"own": True})
+
+
 class Off(Items):
     changes_over_http = False
 
@@ -88,6 +95,7 @@ for name, view in {
     "closed": Closed,
     "own": OwnAction,
     "named": OwnName,
+    "routed": OwnRoute,
     "off": Off,
     "keyed": KeyedViewSet,
     "texted": TextedViewSet,
@@ -297,10 +305,26 @@ def test_where_nothing_is_recorded() -> None:
     assert (answer.status_code, answer.json()["code"]) == (501, "not_recorded")
 
 
+def test_a_database_without_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "VENDORS", {})
+    answer = APIClient().get("/items/changes/")
+    assert (answer.status_code, answer.json()["code"]) == (501, "not_recorded")
+
+
+def test_a_log_that_was_put_back(ada: Any) -> None:
+    Item.objects.create(pk=1)
+    poller = Poller().poll()
+    Change._base_manager.update(nonce=models.F("nonce") + 1)  # the same ids, of other changes
+    answer = poller.ask(since=poller.since)
+    assert (answer.status_code, answer.json()["reason"]) == (410, "epoch")
+
+
 def test_an_own_action_at_the_address_wins() -> None:
     for address in ("/own/changes/", "/named/changes/"):
         assert APIClient().get(address).json() == {"own": True}
-    assert "list_changes" not in {a.__name__ for a in OwnAction.get_extra_actions()}
+    for view in (OwnAction, OwnName, OwnRoute):
+        assert "list_changes" not in {a.__name__ for a in view.get_extra_actions()}
+    assert "list_changes" in {a.__name__ for a in Items.get_extra_actions()}
 
 
 def test_a_websocket_has_its_own_way() -> None:

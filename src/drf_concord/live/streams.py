@@ -116,9 +116,7 @@ class EventStream:
             self._leave()
 
     def _leave(self) -> None:
-        """Leave nothing behind; only the first time does anything."""
-        if self._gone.is_set():
-            return
+        """Leave nothing behind; a second time does no harm."""
         self._gone.set()
         places.leave(self)
         self._out()

@@ -108,7 +108,7 @@ def _since(view: Any, spec: Spec, seal: Seal, using: str, since: str) -> dict[st
     known = set(have)
     asked = [key for key in visible if key not in known or key in concerned]
     shown = shown_in(view, spec, asked) if asked else {}
-    told = differences(spec, known, visible.keys() - (set(asked) - shown.keys()), shown, concerned)
+    told = differences(spec, known, visible, shown, concerned)
     held = Held(seal, have)
     for each in told:
         held.put(_key(each), there=each.action != "DELETED")
