@@ -72,13 +72,14 @@ class Settings:
     any of them a change arrives later, by polling, but it arrives."""
 
     SOCKET_THREADS: int = 8
-    """How many threads of a process do database work for its websockets; each has a connection."""
+    """How many threads of a process work on the database for its websockets and streams, each with a
+    connection."""
 
     SOCKET_MIDDLEWARE: Sequence[str] = ()
     """Django middleware, as dotted paths, that run round every view called over a websocket."""
 
     AUTH_REFRESH: int = 60
-    """How often a socket's session or token is read again, in seconds."""
+    """How often a socket's or stream's session or token is read again, in seconds."""
 
     MAX_LIST: int = 10_000
     """How many objects one subscription may show; more is answered with the error ``too_large``."""

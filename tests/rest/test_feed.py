@@ -87,6 +87,16 @@ class TokenItems(Items):
         super().initial(request, *args, **kwargs)
 
 
+class Preparing(Items):
+    """Sets what its class has, as projects do; it is set for the stream as well."""
+
+    page_size = 1
+
+    def initial(self, request: Any, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        self.page_size = 2
+
+
 class Off(Items):
     changes_over_http = False
 
@@ -137,6 +147,7 @@ for name, view in {
     "staff": StaffItems,
     "token": TokenItems,
     "once": OnceItems,
+    "preparing": Preparing,
     "off": Off,
     "own-list": OwnList,
     "said": OwnListSaid,
@@ -422,7 +433,7 @@ class Streams(EventCase):
 
     @async_test
     async def test_a_view_may_say_that_its_list_hides_nothing(self) -> None:
-        for address in ("/said/", "/live/"):
+        for address in ("/said/", "/live/", "/preparing/"):
             client = await self.open(address)
             assert client.status == 200
             await client.leave()

@@ -37,9 +37,6 @@ HARMLESS = ("django.", "corsheaders.", "whitenoise.")
 LIST_HOOKS = ("list", "get", "dispatch", "finalize_response", "paginate_queryset", "get_paginated_response")
 """Where a project's code may show less than its queryset and serializer do."""
 
-OF_A_CALL = {*following.ROUTED, "action", "args", "format_kwarg", "kwargs", "request", "_found", "_streams"}
-"""What a view has of its own in every call."""
-
 
 class EventRenderer(BaseRenderer):
     """Stands for the stream in content negotiation; renders nothing, as a stream is no representation."""
@@ -187,9 +184,9 @@ def _model_of(view: Any) -> Any:
 
 def _given(view: Any) -> bool:
     """Tell whether a route gives the view other attributes than its class: ``as_view(queryset=..)``."""
-    return any(
-        hasattr(type(view), name) for name in vars(view).keys() - {*OF_A_CALL, *view.http_method_names}
-    )
+    route = getattr(view.request._request.resolver_match, "func", None)
+    given = getattr(route, "initkwargs", None)  # REST framework leaves it there, and decorators copy it
+    return given is None or not set(given) <= set(following.ROUTED)
 
 
 def _is_harmless() -> bool:
