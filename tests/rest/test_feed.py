@@ -377,7 +377,9 @@ class Streams(EventCase):
         await self.make(1)
         client = await self.open()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("drf_concord.live.looks.settings", SimpleNamespace(MAX_LIST=0))
+            patch.setattr(
+                "drf_concord.live.looks.settings", SimpleNamespace(MAX_LIST=0, SOCKET_MIDDLEWARE=())
+            )
             (end,) = await self.events(client)
         assert (end.kind, end.data) == ("end", {"code": 400})
         assert tidy()
@@ -448,6 +450,10 @@ class Streams(EventCase):
             client = await self.open("/said/")
             assert client.status == 200
             await client.leave()
+            with override_settings(CONCORD={"SOCKET_MIDDLEWARE": [own[-1]]}):
+                client = await self.open("/items/")  # it runs through that now
+                assert client.status == 200
+                await client.leave()
 
     @async_test
     async def test_too_many_objects(self) -> None:

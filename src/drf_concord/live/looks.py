@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -18,6 +19,7 @@ from ..conf import settings
 from ..fields import version_field
 from ..protocol.etags import version_tag
 from . import sharing, views
+from .middleware import within
 from .sharing import Level
 
 if TYPE_CHECKING:
@@ -146,15 +148,26 @@ class Look:
     hidden: dict[int, set[str]]
 
 
-def admit(spec: Spec, viewer: Viewer) -> None:
+def admit(spec: Spec, viewer: Viewer, then: Callable[[Any], None] | None = None) -> None:
     """Authenticate and check permissions as a GET would, and keep the view for the checks to come.
+
+    Args:
+        spec: what is to be followed.
+        viewer: by whom.
+        then: what else is to be asked of the view, where the project's middleware is still round it.
 
     Raises:
         APIException, PermissionDenied, Http404
     """
     request = _request(spec, viewer.caller)
-    viewer.view = views.build(spec.view, request, action=spec.action, kwargs=_kwargs(spec))
-    views.admit(viewer.view)
+
+    def work() -> None:
+        viewer.view = views.build(spec.view, request, action=spec.action, kwargs=_kwargs(spec))
+        views.admit(viewer.view)
+        if then is not None:
+            then(viewer.view)
+
+    within(request, work)
 
 
 def audience(viewer: Viewer, spec: Spec, level: Level) -> Any:
@@ -210,12 +223,16 @@ def look(spec: Spec, viewers: Sequence[Viewer], keys: Sequence[str] | None) -> L
 
 
 def _admit_again(spec: Spec, viewers: Sequence[Viewer]) -> dict[int, int]:
-    """Ask anew for viewers whose account changed: what was kept of them must not decide any more."""
+    """Ask anew for viewers whose account changed: what was kept of them must not decide any more.
+
+    Where the project has middleware for sockets, it may refuse, or know another tenant, at any time.
+    """
     refused = {}
     for viewer in viewers:
-        if viewer.stale:
+        if viewer.stale or settings.SOCKET_MIDDLEWARE:
             try:
-                viewer.caller.refresh()
+                if viewer.stale:
+                    viewer.caller.refresh()
                 admit(spec, viewer)
                 viewer.stale = False
                 if moved(viewer, spec):
@@ -324,6 +341,7 @@ def _ask(
 ) -> tuple[dict[int, int], dict[int, set[str]]]:
     denied: dict[int, int] = {}
     hidden: dict[int, set[str]] = {}
+    inside = bool(settings.SOCKET_MIDDLEWARE)
     as_usual = all(
         _is_known(getattr(spec.view, name)) for name in ("check_permissions", "check_object_permissions")
     )
@@ -332,18 +350,26 @@ def _ask(
         view = viewer.view
         if everybody and "permission_classes" not in vars(view):
             continue  # with a thousand viewers, even asking for the classes would take its time
-        if as_usual and _is_open(map(type, view.get_permissions())):
+        if not inside and as_usual and _is_open(map(type, view.get_permissions())):
             continue
+        unseen: set[str] = set()
+        judge = partial(_judge, objects if spec.action == "retrieve" else {}, unseen)
         try:
-            view.check_permissions(view.request)
+            if inside:
+                admit(spec, viewer, judge)
+            else:
+                view.check_permissions(view.request)
+                judge(view)
         except DENIALS as refusal:
             denied[id(viewer)] = status_of(refusal)
             continue
-        if spec.action == "retrieve":
-            unseen = {key for key, obj in objects.items() if not _may_see(view, obj)}
-            if unseen:
-                hidden[id(viewer)] = unseen
+        if unseen:
+            hidden[id(viewer)] = unseen
     return denied, hidden
+
+
+def _judge(objects: Mapping[str, Any], unseen: set[str], view: Any) -> None:
+    unseen.update(key for key, obj in objects.items() if not _may_see(view, obj))
 
 
 def _is_open(classes: Iterable[Any]) -> bool:

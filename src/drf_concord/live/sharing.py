@@ -10,8 +10,10 @@ from django.urls import set_script_prefix
 from django.utils import timezone, translation
 from rest_framework.request import Request
 
+from ..conf import settings
 from . import views
 from .accounts import unwrapped
+from .middleware import within
 from .recording import LateRead, Level, Record, RecordedHttpRequest, RecordedRequest
 
 if TYPE_CHECKING:
@@ -55,7 +57,8 @@ def evaluate(
     on such a thing declares ``visibility_key(request)``.
 
     A view that is `never_shared`, or declares a key, is admitted and works on the request itself, in the
-    context of the caller; the level is then `Level.CONNECTION`, whatever it reads.
+    context of the caller; the level is then `Level.CONNECTION`, whatever it reads. So does every view where
+    the project has ``SOCKET_MIDDLEWARE``, inside of that: it chooses the language and the time zone.
 
     Args:
         view_class: a viewset or a generic view.
@@ -71,17 +74,20 @@ def evaluate(
     Raises:
         Exception: what the work raises; nothing may be shared then.
     """
-    language = language or translation.get_language()
-    zone = time_zone or timezone.get_current_timezone()
-    watched = not never_shared(view_class) and declared_key(view_class) is None
+    inside = bool(settings.SOCKET_MIDDLEWARE)
+    if not inside:
+        language = language or translation.get_language() or ""
+        time_zone = time_zone or timezone.get_current_timezone()
+    watched = not inside and not never_shared(view_class) and declared_key(view_class) is None
     record = Record(request, unwrapped(user), auth) if watched else None
 
     def evaluated() -> R:
         if language:
             translation.activate(language)
-        else:
+        elif language is not None:
             translation.deactivate_all()
-        timezone.activate(zone)
+        if time_zone is not None:
+            timezone.activate(time_zone)
         set_script_prefix(request.META.get("SCRIPT_NAME") or "/")
         if record is None:
             view = views.build(view_class, request, action=action, kwargs=kwargs)
@@ -94,7 +100,7 @@ def evaluate(
         return work(view)
 
     if record is None:
-        return contextvars.copy_context().run(evaluated), Level.CONNECTION
+        return contextvars.copy_context().run(within, request, evaluated), Level.CONNECTION
     try:
         return contextvars.Context().run(evaluated), record.close()
     finally:

@@ -13,6 +13,7 @@ from rest_framework.decorators import action
 from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.response import Response
 
+from ..conf import settings
 from ..live.mixins import Followed, RealtimeMixin
 from ..protocol.errors import StreamUnavailable
 from . import following, tags
@@ -190,4 +191,5 @@ def _given(view: Any) -> bool:
 
 
 def _is_harmless() -> bool:
-    return all(path.startswith(HARMLESS) for path in django_settings.MIDDLEWARE)
+    known = set(settings.SOCKET_MIDDLEWARE)
+    return all(path in known or path.startswith(HARMLESS) for path in django_settings.MIDDLEWARE)

@@ -8,14 +8,12 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from django.core.handlers.exception import convert_exception_to_response
 from django.db import connections, transaction
 from django.urls import NoReverseMatch, get_resolver, reverse
-from django.utils.module_loading import import_string
 from msgspec import UNSET
 
-from ..conf import settings
 from ..live import views
+from ..live.middleware import wrapped
 from ..protocol.errors import MalformedPrecondition
 from ..protocol.frames import Call
 from .idempotency import Again, rendered
@@ -159,7 +157,7 @@ def _respond(
         again = Again(view_class, request, name, kwargs, detail=detail)
         return again.respond(once, partial(respond, request))
 
-    return _wrapped(respond if once is None else respond_once)(request)
+    return wrapped(respond if once is None else respond_once)(request)
 
 
 def through(view: Any, request: HttpRequest, kwargs: Mapping[str, Any]) -> Answer:
@@ -168,18 +166,7 @@ def through(view: Any, request: HttpRequest, kwargs: Mapping[str, Any]) -> Answe
     def respond(request: HttpRequest) -> Any:
         return rendered(_atomic(view)(request, **kwargs))
 
-    return _answer_of(_wrapped(respond)(request))
-
-
-def _wrapped(respond: Any) -> Any:
-    """Put the project's socket middleware round a view, as Django's handler does."""
-    paths = settings.SOCKET_MIDDLEWARE
-    if not paths:
-        return respond
-    handler = convert_exception_to_response(respond)
-    for path in reversed(paths):
-        handler = convert_exception_to_response(import_string(path)(handler))
-    return handler
+    return _answer_of(wrapped(respond)(request))
 
 
 def _atomic(view: Any) -> Any:

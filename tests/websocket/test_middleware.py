@@ -1,0 +1,180 @@
+"""The project's middleware round what is pushed: tenants, languages, refusals."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, ClassVar
+
+from channels.auth import AuthMiddlewareStack
+from django.conf import settings
+from django.http import HttpResponse
+from django.test import override_settings
+from django.utils.translation import gettext
+from rest_framework import serializers
+from rest_framework.permissions import BasePermission
+
+from drf_concord.live import RealtimeMixin
+from drf_concord.rest import viewsets
+from drf_concord.testing import APICommunicator, async_test
+from drf_concord.websocket import RealtimeRouter
+from tests.app import models
+
+from .cases import SocketCase, database
+
+tenant = threading.local()
+
+
+class TenantMiddleware:
+    """Names the tenant, as packages for that do: on the request, and in the thread until it is answered."""
+
+    refused: ClassVar[set[str]] = set()
+
+    def __init__(self, get_response: Any) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: Any) -> Any:
+        name = request.headers["X-Tenant"]
+        if name in self.refused:
+            return HttpResponse(status=402)
+        if name == "elsewhere":
+            return HttpResponse(status=302)
+        request.tenant = tenant.name = name
+        try:
+            return self.get_response(request)
+        finally:
+            del tenant.name
+
+
+class OfTheTenant(BasePermission):
+    def has_permission(self, request: Any, view: Any) -> bool:
+        return bool(request.tenant == tenant.name)
+
+    def has_object_permission(self, request: Any, view: Any, obj: Any) -> bool:
+        return bool(request.tenant == tenant.name) and obj.notes != "secret"
+
+
+class ItemSerializer(serializers.ModelSerializer):
+    said = serializers.SerializerMethodField()
+
+    class Meta:
+        model = models.Item
+        fields = ["id", "text", "said"]
+
+    def get_said(self, item: Any) -> str:
+        return gettext("Monday")
+
+
+class Items(RealtimeMixin, viewsets.ModelViewSet):
+    queryset = models.Item.objects.order_by("pk")
+    serializer_class = ItemSerializer
+    permission_classes = [OfTheTenant]
+    asked = 0
+
+    def get_queryset(self) -> Any:
+        Items.asked += 1
+        return super().get_queryset().filter(text__startswith=tenant.name)
+
+
+class ItemsOfTenants(Items):
+    def visibility_key(self, request: Any) -> Any:
+        return request.tenant
+
+
+class AnybodysItems(RealtimeMixin, viewsets.ModelViewSet):
+    queryset = models.Item.objects.order_by("pk")
+    serializer_class = ItemSerializer
+
+
+def inside(*names: str) -> Any:
+    paths = [{"tenant": f"{__name__}.TenantMiddleware"}.get(name, name) for name in names]
+    return override_settings(CONCORD={**settings.CONCORD, "SOCKET_MIDDLEWARE": paths})
+
+
+class Middleware(SocketCase):
+    async def asyncTearDown(self) -> None:
+        TenantMiddleware.refused.clear()
+        await super().asyncTearDown()
+
+    async def follow(self, view: Any, *headers: tuple[bytes, bytes], **more: Any) -> APICommunicator:
+        router = RealtimeRouter()
+        router.register(view)
+        self.application = AuthMiddlewareStack(router.consumer)
+        socket = await self.open(self.user, session=True, headers=list(headers))
+        await socket.send_json_to({"action": "subscribe", "request_id": 1, "model": "app.Item", **more})
+        return socket
+
+    async def told(self, socket: APICommunicator) -> list[Any]:
+        """Return what was told: objects by their text, other frames by their type and code."""
+        found: list[Any] = []
+        for frame in await self.all_from(socket):
+            shown = [*frame.get("items", ()), *frame.get("changes", ())]
+            found += [each.get("instance", {}).get("text", each.get("reason")) for each in shown]
+            if frame["type"] in {"end", "error"}:
+                found.append((frame["type"], frame["code"]))
+        return found
+
+    @async_test
+    async def test_each_is_told_of_his_own_tenants_objects(self) -> None:
+        await database(models.Item.objects.create)(text="a1")
+        for view in (Items, ItemsOfTenants):
+            with inside("tenant"):
+                a = await self.follow(view, (b"x-tenant", b"a"), snapshot=True)
+                b = await self.follow(view, (b"x-tenant", b"b"), snapshot=True)
+                assert [await self.told(a), await self.told(b)] == [["a1"], []]
+                two = await database(models.Item.objects.create)(text="b2")
+                assert [await self.told(a), await self.told(b)] == [[], ["b2"]]
+                await database(models.Item.objects.filter(pk=two.pk).update)(text="a2")
+                assert [await self.told(a), await self.told(b)] == [["a2"], ["left"]]
+                await database(two.delete)()
+                assert [await self.told(a), await self.told(b)] == [["deleted"], []]
+
+    @async_test
+    async def test_who_declares_a_key_shares_answers_with_his_tenant(self) -> None:
+        with inside("tenant"):
+            sockets = [await self.follow(ItemsOfTenants, (b"x-tenant", b"a")) for _ in range(3)]
+            assert [await self.told(socket) for socket in sockets] == [[], [], []]
+            before = Items.asked
+            await database(models.Item.objects.create)(text="a1")
+            assert [await self.told(socket) for socket in sockets] == [["a1"], ["a1"], ["a1"]]
+            assert Items.asked == before + 1
+
+    @async_test
+    async def test_permissions_for_an_object_are_asked_inside(self) -> None:
+        item = await database(models.Item.objects.create)(text="a1")
+        with inside("tenant"):
+            socket = await self.follow(Items, (b"x-tenant", b"a"), value=item.pk, snapshot=True)
+            assert await self.told(socket) == ["a1"]
+            await database(models.Item.objects.update)(text="a2")
+            assert await self.told(socket) == ["a2"]
+            await database(models.Item.objects.update)(notes="secret")
+            assert await self.told(socket) == ["left"]
+
+    @async_test
+    async def test_middleware_that_answers_itself_ends_what_is_followed(self) -> None:
+        with inside("tenant"):
+            elsewhere = await self.follow(Items, (b"x-tenant", b"elsewhere"))
+            assert await self.told(elsewhere) == [("error", 403)]
+            a = await self.follow(ItemsOfTenants, (b"x-tenant", b"a"))
+            b = await self.follow(ItemsOfTenants, (b"x-tenant", b"b"))
+            assert [await self.told(a), await self.told(b)] == [[], []]
+            TenantMiddleware.refused.add("a")
+            await database(models.Item.objects.bulk_create)([models.Item(text="a1"), models.Item(text="b1")])
+            assert [await self.told(a), await self.told(b)] == [[("end", 402)], ["b1"]]
+            late = await self.follow(Items, (b"x-tenant", b"a"))
+            assert await self.told(late) == [("error", 402)]
+
+    @async_test
+    async def test_what_is_pushed_is_in_the_language_that_middleware_finds(self) -> None:
+        with inside("django.middleware.locale.LocaleMiddleware"):
+            sockets = [
+                await self.follow(AnybodysItems, (b"accept-language", name), snapshot=True)
+                for name in (b"de", b"fr", b"en")
+            ]
+            for socket in sockets:
+                await self.all_from(socket)
+            await database(models.Item.objects.create)(text="a")
+            frames = [await self.all_from(socket) for socket in sockets]
+        said = [
+            f["changes"][0]["instance"]["said"] for each in frames for f in each if f["type"] == "changes"
+        ]
+        assert said == ["Montag", "lundi", "Monday"]
