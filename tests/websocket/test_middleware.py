@@ -9,7 +9,7 @@ from channels.auth import AuthMiddlewareStack
 from django.conf import settings
 from django.http import HttpResponse
 from django.test import override_settings
-from django.utils.translation import gettext
+from django.utils import translation
 from rest_framework import serializers
 from rest_framework.permissions import BasePermission
 
@@ -45,6 +45,16 @@ class TenantMiddleware:
             del tenant.name
 
 
+def language_middleware(get_response: Any) -> Any:
+    """Choose a language, and leave it again."""
+
+    def respond(request: Any) -> Any:
+        with translation.override(request.headers["Accept-Language"]):
+            return get_response(request)
+
+    return respond
+
+
 class OfTheTenant(BasePermission):
     def has_permission(self, request: Any, view: Any) -> bool:
         return bool(request.tenant == tenant.name)
@@ -61,7 +71,7 @@ class ItemSerializer(serializers.ModelSerializer):
         fields = ["id", "text", "said"]
 
     def get_said(self, item: Any) -> str:
-        return gettext("Monday")
+        return translation.gettext("Monday")
 
 
 class Items(RealtimeMixin, viewsets.ModelViewSet):
@@ -69,6 +79,10 @@ class Items(RealtimeMixin, viewsets.ModelViewSet):
     serializer_class = ItemSerializer
     permission_classes = [OfTheTenant]
     asked = 0
+
+    def get_permissions(self) -> Any:
+        assert tenant.name
+        return super().get_permissions()
 
     def get_queryset(self) -> Any:
         Items.asked += 1
@@ -86,7 +100,8 @@ class AnybodysItems(RealtimeMixin, viewsets.ModelViewSet):
 
 
 def inside(*names: str) -> Any:
-    paths = [{"tenant": f"{__name__}.TenantMiddleware"}.get(name, name) for name in names]
+    known = {"tenant": TenantMiddleware, "language": language_middleware}
+    paths = [f"{__name__}.{known[name].__name__}" for name in names]
     return override_settings(CONCORD={**settings.CONCORD, "SOCKET_MIDDLEWARE": paths})
 
 
@@ -165,7 +180,7 @@ class Middleware(SocketCase):
 
     @async_test
     async def test_what_is_pushed_is_in_the_language_that_middleware_finds(self) -> None:
-        with inside("django.middleware.locale.LocaleMiddleware"):
+        with inside("language"):
             sockets = [
                 await self.follow(AnybodysItems, (b"accept-language", name), snapshot=True)
                 for name in (b"de", b"fr", b"en")
