@@ -99,9 +99,7 @@ class Entry:
     instance: Model | None = None  # the object, where it was read in the moment its row was locked
     open: bool = True
     cleared: set[str] = field(default_factory=set)  # operations that the lock was asked for, and allowed
-    excused: Model | None = (
-        None  # what an operators' lock shows in it is saved whatever the project's rules say
-    )
+    excused: Model | None = None  # an operators' lock saves what it shows in this one, whatever rules say
     version: int | None = None  # of the locked row, while this entry is sure of it
 
 
