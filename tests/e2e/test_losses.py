@@ -384,7 +384,12 @@ def test_a_hold_that_was_asked_for_and_left_is_given_back(person: MakePerson, to
     todo.add("Bread")
     guido, ada = (person(name).board(todo.pk) for name in ("guido", "ada"))
     ada.evaluate(
-        "() => { document.querySelector('#tasks .open').click(); document.querySelector('#editor').close(); }"
+        # the name first: who leaves before it is known asks for nothing
+        """async () => {
+          await (await import("/static/demo/drafts.js")).tab();
+          document.querySelector("#tasks .open").click();
+          setTimeout(() => document.querySelector("#editor").close());
+        }"""
     )
     expect(guido.locator("#live")).to_contain_text("Ada is editing Bread")
     expect(row(guido, "Bread").locator(".held")).to_have_count(0)
