@@ -139,6 +139,28 @@ def test_what_is_refused_is_not_performed(item: models.Item) -> None:
         gate(item, lambda obj: pytest.fail("performed"), conditions=stale)
 
 
+def test_a_write_that_is_refused_for_its_tag_is_told_once_its_row_is_free(item: models.Item) -> None:
+    told: list[Any] = []
+
+    def note(sender: Any, signal: Any, **about: Any) -> None:
+        told.append((sender, connection.in_atomic_block, about))
+        raise RuntimeError("a receiver that fails changes nothing")
+
+    writes.version_conflict.connect(note)
+    try:
+        gate(item, write_text("as told"), conditions=if_match(tag_of(item)))
+        taken(note_of := models.Note.objects.create())
+        with pytest.raises(ObjectLocked):
+            gate(note_of, write_text("locked"), actor=GUIDO)
+        assert told == []
+        with pytest.raises(VersionMismatch):
+            gate(item, write_text("stale"), conditions=if_match('"x-1"'), actor=ADA)
+    finally:
+        writes.version_conflict.disconnect(note)
+    about = {"label": "app.Item", "pk": str(item.pk), "operation": "update", "holder": "1"}
+    assert told == [(models.Item, False, about)]
+
+
 def test_a_refusal_can_say_more_of_the_locked_state(item: models.Item) -> None:
     told: list[Any] = []
     with pytest.raises(VersionMismatch):

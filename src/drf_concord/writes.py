@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from django.db import connections
+from django.dispatch import Signal
 
 from . import asking, rows
 from .attempts import run
@@ -38,6 +39,7 @@ __all__ = [
     "parents",
     "run",
     "settle",
+    "version_conflict",
     "write",
 ]
 
@@ -49,6 +51,10 @@ NOTHING = TagList()
 """The ``If-Match`` of a write that has to say what it is based on and does not: no state matches it."""
 UNSTATED = "This change must say what it is based on; repeat it with the ETag you read in If-Match."
 RULED = {"update", "partial_update", "destroy"}  # an action of the project's own may be what unlocks
+
+version_conflict = Signal()
+"""A write was refused: it was based on another state, and nothing was changed. Sent when the row is free
+again, with ``label``, ``pk``, ``operation`` and ``holder``: the user's key as text, or None."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +158,18 @@ def write(
             after_write(using)
             return result
 
-    return run(attempt, using=using, conditional=intent.preconditions.guards)
+    try:
+        return run(attempt, using=using, conditional=intent.preconditions.guards)
+    except VersionMismatch:
+        _tell(intent, model, pk)
+        raise
+
+
+def _tell(intent: Intent, model: type[Model], pk: Any) -> None:
+    label, key = model._meta.label, str(pk)
+    version_conflict.send_robust(
+        model, label=label, pk=key, operation=intent.operation, holder=intent.actor.holder
+    )
 
 
 def _asked(
