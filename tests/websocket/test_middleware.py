@@ -94,6 +94,14 @@ class ItemsOfTenants(Items):
         return request.tenant
 
 
+class ItemsByLanguage(RealtimeMixin, viewsets.ModelViewSet):
+    queryset = models.Item.objects.order_by("pk")
+    serializer_class = ItemSerializer
+
+    def visibility_key(self, request: Any) -> Any:
+        return translation.get_language()
+
+
 class AnybodysItems(RealtimeMixin, viewsets.ModelViewSet):
     queryset = models.Item.objects.order_by("pk")
     serializer_class = ItemSerializer
@@ -193,3 +201,18 @@ class Middleware(SocketCase):
             f["changes"][0]["instance"]["said"] for each in frames for f in each if f["type"] == "changes"
         ]
         assert said == ["Montag", "lundi", "Monday"]
+
+    @async_test
+    async def test_a_key_is_found_out_inside(self) -> None:
+        with inside("language"):
+            sockets = [
+                await self.follow(ItemsByLanguage, (b"accept-language", name)) for name in (b"de", b"fr")
+            ]
+            for socket in sockets:
+                await self.all_from(socket)
+            await database(models.Item.objects.create)(text="a")
+            frames = [await self.all_from(socket) for socket in sockets]
+        said = [
+            f["changes"][0]["instance"]["said"] for each in frames for f in each if f["type"] == "changes"
+        ]
+        assert said == ["Montag", "lundi"]

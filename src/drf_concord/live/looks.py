@@ -116,6 +116,7 @@ class Viewer(Protocol):
     view: Any
     stale: bool
     level: Level
+    key: Any
     who: Any
 
 
@@ -164,6 +165,9 @@ def admit(spec: Spec, viewer: Viewer, then: Callable[[Any], None] | None = None)
     def work() -> None:
         viewer.view = views.build(spec.view, request, action=spec.action, kwargs=_kwargs(spec))
         views.admit(viewer.view)
+        declared = sharing.declared_key(spec.view)
+        if declared is not None:
+            viewer.key = declared(viewer.view.request)  # here, as it may read what the middleware has set
         if then is not None:
             then(viewer.view)
 
@@ -174,9 +178,8 @@ def audience(viewer: Viewer, spec: Spec, level: Level) -> Any:
     """Return what those have in common who share answers at a level."""
     if level is Level.SHARED:
         return None
-    declared: Any = sharing.declared_key(spec.view)
-    if declared is not None:
-        return ("declared", declared(viewer.view.request))
+    if sharing.declared_key(spec.view) is not None:
+        return ("declared", viewer.key)
     if level is Level.USER:
         return ("user", getattr(viewer.view.request.user, "pk", None))
     return ("connection", id(viewer.caller))

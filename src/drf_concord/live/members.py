@@ -50,6 +50,7 @@ class Member:
     cohort: Cohort | None = None
     stale: bool = False  # the account changed since the view was admitted
     level: Level = Level.SHARED  # how far it shares answers, and with whom: see `audience`
+    key: Any = None  # what its view declares, found out when it was admitted
     who: Any = None
     visible: bool = False  # of a single object: whether this member was shown it
     unknown: set[str] = field(default_factory=set)  # gone before this member came, but not yet noticed
