@@ -13,6 +13,7 @@ from django.utils import translation
 from rest_framework import serializers
 from rest_framework.permissions import BasePermission
 
+from drf_concord import locks
 from drf_concord.live import RealtimeMixin
 from drf_concord.rest import viewsets
 from drf_concord.testing import APICommunicator, async_test
@@ -216,3 +217,21 @@ class Middleware(SocketCase):
             f["changes"][0]["instance"]["said"] for each in frames for f in each if f["type"] == "changes"
         ]
         assert said == ["Montag", "lundi"]
+
+    @async_test
+    async def test_who_may_know_of_a_lock_is_asked_inside(self) -> None:
+        item = await database(models.Item.objects.create)(text="a1")
+        ada = await self.person("ada")
+        with inside("tenant"):
+            socket = await self.follow(Items, (b"x-tenant", b"a"), snapshot=True)
+            await self.all_from(socket)
+            await database(locks.freeze)(item, by=ada)
+            found = [f["changes"] for f in await self.all_from(socket) if f["type"] == "changes"]
+            assert [[(c["action"], c["lock"]["holder"]) for c in each] for each in found] == [
+                [("LOCKED", "ada")]
+            ]
+            TenantMiddleware.refused.add("a")
+            await database(locks.release_lock)(item)
+            await database(locks.freeze)(item, by=ada)
+            found = [f["changes"] for f in await self.all_from(socket) if f["type"] == "changes"]
+            assert [c["lock"]["holder"] for each in found for c in each][-1] is None

@@ -22,7 +22,8 @@ from ..conf import settings
 from ..models import Lock as LockRow
 from ..protocol.locks import Lock, Mode, State
 from ..protocol.session import Rendered
-from .looks import json_of
+from .looks import DENIALS, json_of, request_of
+from .middleware import within
 from .pool import pool
 
 if TYPE_CHECKING:
@@ -203,8 +204,13 @@ def _may_name(member: Member, model: Any, key: str, using: str) -> bool:
     if _holder(member) is None or not hasattr(member.view, "may_change"):
         return False
     obj = model._base_manager.using(using).filter(pk=key).first()
-    # a copy: the view is asked for other permissions by other threads
-    return obj is not None and bool(copy.copy(member.view).may_change(obj))
+    if obj is None:
+        return False
+    view = copy.copy(member.view)  # the view is asked for other permissions by other threads
+    try:
+        return within(request_of(member.spec, member.caller), lambda: bool(view.may_change(obj)))
+    except DENIALS:
+        return False  # the project's middleware knows him no more
 
 
 def _rendered(

@@ -42,6 +42,7 @@ __all__ = [
     "moved",
     "pks_in",
     "pks_of",
+    "request_of",
     "shown_in",
     "status_of",
 ]
@@ -160,7 +161,7 @@ def admit(spec: Spec, viewer: Viewer, then: Callable[[Any], None] | None = None)
     Raises:
         APIException, PermissionDenied, Http404
     """
-    request = _request(spec, viewer.caller)
+    request = request_of(spec, viewer.caller)
 
     def work() -> None:
         viewer.view = views.build(spec.view, request, action=spec.action, kwargs=_kwargs(spec))
@@ -190,7 +191,8 @@ def moved(viewer: Viewer, spec: Spec) -> bool:
     return bool(audience(viewer, spec, viewer.level) != viewer.who)
 
 
-def _request(spec: Spec, caller: views.Caller) -> Any:
+def request_of(spec: Spec, caller: views.Caller) -> Any:
+    """Return the request that a GET of what is followed would be."""
     return views.http_request(caller, path=caller.scope.get("path", "/"), query=json.loads(spec.query))
 
 
@@ -277,7 +279,7 @@ def _evaluate(spec: Spec, viewer: Viewer, work: Any) -> tuple[Any, Level]:
     asked = viewer.view.request
     found: tuple[Any, Level] = sharing.evaluate(
         spec.view,
-        _request(spec, viewer.caller),
+        request_of(spec, viewer.caller),
         action=spec.action,
         kwargs=_kwargs(spec),
         work=work,
