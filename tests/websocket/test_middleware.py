@@ -56,6 +56,18 @@ def language_middleware(get_response: Any) -> Any:
     return respond
 
 
+def refused_afterwards(get_response: Any) -> Any:
+    """Let the view work, and refuse what came of it."""
+
+    def respond(request: Any) -> Any:
+        response = get_response(request)
+        return (
+            HttpResponse(status=451) if request.headers["X-Tenant"] in TenantMiddleware.refused else response
+        )
+
+    return respond
+
+
 class OfTheTenant(BasePermission):
     def has_permission(self, request: Any, view: Any) -> bool:
         return bool(request.tenant == tenant.name)
@@ -109,7 +121,7 @@ class AnybodysItems(RealtimeMixin, viewsets.ModelViewSet):
 
 
 def inside(*names: str) -> Any:
-    known = {"tenant": TenantMiddleware, "language": language_middleware}
+    known = {"tenant": TenantMiddleware, "language": language_middleware, "afterwards": refused_afterwards}
     paths = [f"{__name__}.{known[name].__name__}" for name in names]
     return override_settings(CONCORD={**settings.CONCORD, "SOCKET_MIDDLEWARE": paths})
 
@@ -235,3 +247,14 @@ class Middleware(SocketCase):
             await database(locks.freeze)(item, by=ada)
             found = [f["changes"] for f in await self.all_from(socket) if f["type"] == "changes"]
             assert [c["lock"]["holder"] for each in found for c in each][-1] is None
+
+    @async_test
+    async def test_middleware_that_refuses_afterwards_ends_what_is_followed(self) -> None:
+        with inside("afterwards"):
+            a = await self.follow(AnybodysItems, (b"x-tenant", b"a"))
+            assert await self.told(a) == []
+            TenantMiddleware.refused.add("a")
+            await database(models.Item.objects.create)(text="a1")
+            assert await self.told(a) == [("end", 451)]
+            late = await self.follow(AnybodysItems, (b"x-tenant", b"a"), snapshot=True)
+            assert await self.told(late) == [("error", 451)]

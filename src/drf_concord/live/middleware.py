@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.core.handlers.exception import convert_exception_to_response
@@ -41,7 +42,7 @@ def within(request: HttpRequest, work: Callable[[], R]) -> R:
 
     Raises:
         Exception: what the work raises; the middleware does not see that.
-        APIException: one of the middleware answered itself, and the work was not done; with its status, 403
+        APIException: one of the middleware answered itself, before the work or after it; with its status, 403
             where that is no refusal.
     """
     if not settings.SOCKET_MIDDLEWARE:
@@ -50,16 +51,18 @@ def within(request: HttpRequest, work: Callable[[], R]) -> R:
     failed: list[Exception] = []
 
     def respond(request: HttpRequest) -> HttpResponse:
+        failed.clear()  # a middleware may try again
         try:
             done.append(work())
         except Exception as error:
             failed.append(error)
         return HttpResponse(status=204)
 
-    status = wrapped(respond)(request).status_code
+    # What middleware leaves behind, as a language, is of this request and of no other's that comes after.
+    status = contextvars.copy_context().run(wrapped(respond), request).status_code
     if failed:
-        raise failed[-1]
-    if not done:
+        raise failed[0]
+    if not done or status >= 300:
         refusal = APIException()
         refusal.status_code = status if status >= 400 else 403
         raise refusal
