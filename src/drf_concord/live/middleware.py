@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import contextvars
+import functools
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from asgiref.sync import async_to_sync, sync_to_async
+from django.core.exceptions import ImproperlyConfigured, MiddlewareNotUsed
 from django.core.handlers.exception import convert_exception_to_response
+from django.core.signals import setting_changed
+from django.dispatch import receiver
 from django.http import HttpResponse
 from django.utils.module_loading import import_string
 from rest_framework.exceptions import APIException
@@ -21,16 +26,46 @@ __all__ = ["within", "wrapped"]
 
 R = TypeVar("R")
 
+_respond: contextvars.ContextVar[Any] = contextvars.ContextVar("respond")
+
 
 def wrapped(respond: Any) -> Any:
     """Return what answers a request, with ``SOCKET_MIDDLEWARE`` round it."""
     paths = settings.SOCKET_MIDDLEWARE
     if not paths:
         return respond
-    handler = convert_exception_to_response(respond)
+    chain = _chain(tuple(paths))
+
+    def answer(request: HttpRequest) -> Any:
+        token = _respond.set(respond)
+        try:
+            return chain(request)
+        finally:
+            _respond.reset(token)
+
+    return answer
+
+
+@functools.lru_cache(maxsize=8)  # made once, as Django does: one may keep something, or take long to make
+def _chain(paths: tuple[str, ...]) -> Any:
+    handler = convert_exception_to_response(lambda request: _respond.get()(request))
     for path in reversed(paths):
-        handler = convert_exception_to_response(import_string(path)(handler))
+        factory = import_string(path)
+        to_await = not getattr(factory, "sync_capable", True)
+        try:
+            found = factory(sync_to_async(handler) if to_await else handler)
+        except MiddlewareNotUsed:
+            continue
+        if found is None:
+            raise ImproperlyConfigured(f"The middleware {path} returned nothing that answers.")
+        handler = convert_exception_to_response(async_to_sync(found) if to_await else found)
     return handler
+
+
+@receiver(setting_changed)
+def _forget(**_: Any) -> None:
+    """Let tests with other settings have middleware made with those."""
+    _chain.cache_clear()
 
 
 def within(request: HttpRequest, work: Callable[[], R]) -> R:
