@@ -105,6 +105,19 @@ def test_a_value_that_cannot_work_is_an_error(name: str) -> None:
         assert repr(value) in said(found)
 
 
+class InAView:
+    def process_view(self, *args: Any) -> None:
+        """Refuse some; over HTTP alone."""
+
+
+def test_socket_middleware_that_would_not_be_asked_is_reported() -> None:
+    paths = ["django.middleware.locale.LocaleMiddleware", f"{__name__}.InAView", "nowhere.at_all"]
+    with override_settings(CONCORD={"SOCKET_MIDDLEWARE": paths}):
+        found = checks.check_settings()
+    assert ids(found) == ["concord.W018", "concord.E018"]
+    assert f"{__name__}.InAView.process_view()" in said(found)
+
+
 def test_other_values_work() -> None:
     given = {"LOCK_TIMEOUT": 0.5, "LOCKED_STATUS": 423, "CAPTURE": {"app.Bare"}, "LOCK_RATE": None}
     with override_settings(CONCORD={**given, "LOCK_TIMEOUT": None}):

@@ -23,7 +23,7 @@ from .former import LOCKED
 from .models import Lockable, Versioned, VersionedQuerySet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from django.db.models import Model
 
@@ -54,6 +54,8 @@ POSITIVE = (
     "MAX_LIST",
     "STREAMS",
 )
+HOOKS = ("process_view", "process_exception", "process_template_response")
+"""What Django's handler asks of middleware beside calling it."""
 UNREADABLE = (AttributeError, LookupError, TypeError, ValueError)
 """What reading a ``CAPTURE`` that cannot work raises; ``E002`` and ``E003`` say what is wrong with it."""
 RATE = re.compile(r"\d+/[smhd][a-z]*")
@@ -78,7 +80,22 @@ def check_settings(**_: Any) -> list[CheckMessage]:
     if not found and ttl > longest:
         message = f"CONCORD['LOCK_TTL'] is {ttl}; it has to be within LOCK_MAX_TTL, which is {longest}."
         found.append(Error(message, id="concord.E002"))
-    return found
+    return found if found else list(_unheeded(settings.SOCKET_MIDDLEWARE))
+
+
+def _unheeded(paths: Iterable[str]) -> Iterator[CheckMessage]:
+    """Yield socket middleware that would decide something in a way that is asked over HTTP alone."""
+    for path in paths:
+        try:
+            middleware = import_string(path)
+        except ImportError as error:
+            message = f"CONCORD['SOCKET_MIDDLEWARE'] names {path!r}, which cannot be imported: {error}."
+            yield Error(message, id="concord.E018")
+            continue
+        if names := [name for name in HOOKS if hasattr(middleware, name)]:
+            message = f"{path}.{names[0]}() is not called over websockets."
+            hint = "Let it decide in __call__(), or silence this if nothing depends on it there."
+            yield Warning(message, hint=hint, id="concord.W018")
 
 
 def _wanted(name: str, value: object) -> str | None:
