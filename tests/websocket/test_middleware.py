@@ -7,10 +7,12 @@ from typing import Any, ClassVar
 
 from channels.auth import AuthMiddlewareStack
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.http import HttpResponse
 from django.test import override_settings
 from django.utils import translation
 from rest_framework import serializers
+from rest_framework.authentication import BaseAuthentication
 from rest_framework.permissions import BasePermission
 
 from drf_concord import locks
@@ -115,6 +117,18 @@ class ItemsByLanguage(RealtimeMixin, viewsets.ModelViewSet):
         return translation.get_language()
 
 
+class TokenOfTheTenant(BaseAuthentication):
+    """Knows who calls by a token that is good for one tenant."""
+
+    def authenticate(self, request: Any) -> Any:
+        user = get_user_model().objects.get(username=f"of {tenant.name}")
+        return user, request.headers["X-Tenant"]
+
+
+class ItemsByToken(Items):
+    authentication_classes = [TokenOfTheTenant]
+
+
 class AnybodysItems(RealtimeMixin, viewsets.ModelViewSet):
     queryset = models.Item.objects.order_by("pk")
     serializer_class = ItemSerializer
@@ -214,6 +228,23 @@ class Middleware(SocketCase):
             f["changes"][0]["instance"]["said"] for each in frames for f in each if f["type"] == "changes"
         ]
         assert said == ["Montag", "lundi", "Monday"]
+
+    @async_test
+    async def test_who_calls_is_asked_again_inside(self) -> None:
+        person = await self.person("of a")
+        item = await database(models.Item.objects.create)(text="a1")
+        with inside("tenant"):
+            socket = await self.follow(ItemsByToken, (b"x-tenant", b"a"), snapshot=True)
+            assert await self.told(socket) == ["a1"]
+            person.first_name = "Ada"
+            await database(person.save)()
+            await database(models.Item.objects.update)(text="a2")
+            assert await self.told(socket) == ["a2"]
+            call = {"action": "patch", "request_id": 2, "model": "app.Item", "pk": item.pk}
+            await socket.send_json_to({**call, "data": {"text": "a3"}})
+            frames = await self.all_from(socket)
+            assert [f["response_status"] for f in frames if "response_status" in f] == [200]
+            assert frames[-1]["changes"][0]["instance"]["text"] == "a3"
 
     @async_test
     async def test_a_key_is_found_out_inside(self) -> None:

@@ -16,6 +16,7 @@ from rest_framework.exceptions import APIException, AuthenticationFailed
 from rest_framework.request import Request
 
 from .accounts import carried, copied, nobody, row_of, unwrapped, user_of
+from .middleware import within
 from .requests import attributes, header_meta, http_request
 
 if TYPE_CHECKING:
@@ -67,16 +68,21 @@ class _Kept:
         return replace(self, user=row)
 
     def _asked_again(self, caller: Caller) -> _Kept | None:
-        request = Request(http_request(caller, path=self.path, query={}))
-        before = _left_on(request)
-        try:
+        http = http_request(caller, path=self.path, query={})
+
+        def ask() -> _Kept | None:
+            request = Request(http)
+            before = _left_on(request)  # by the middleware, which leaves it on every request itself
             found = self.authenticator.asked.authenticate(self.authenticator, request)
+            if found is None or _pk(found[0]) != _pk(self.user):
+                return None
+            user, auth = found
+            return replace(self, user=user, auth=auth, left=_new(before, _left_on(request)))
+
+        try:
+            return within(http, ask)
         except APIException:
             return None
-        if found is None or _pk(found[0]) != _pk(self.user):
-            return None
-        user, auth = found
-        return replace(self, user=user, auth=auth, left=_new(before, _left_on(request)))
 
 
 @dataclass(eq=False)
