@@ -97,6 +97,13 @@ class Preparing(Items):
         self.page_size = 2
 
 
+class ByHost(Items):
+    """A tenant for each host."""
+
+    def get_queryset(self) -> Any:
+        return Item.objects.filter(text=self.request.get_host())
+
+
 class Off(Items):
     changes_over_http = False
 
@@ -148,6 +155,7 @@ for name, view in {
     "token": TokenItems,
     "once": OnceItems,
     "preparing": Preparing,
+    "by-host": ByHost,
     "off": Off,
     "own-list": OwnList,
     "said": OwnListSaid,
@@ -362,6 +370,18 @@ class Streams(EventCase):
         await database(get_user_model().objects.filter(pk=self.user.pk).update)(username="other")
         (end,) = await self.events(client)
         assert (end.kind, end.data) == ("end", {"code": 403})
+
+    @async_test
+    async def test_a_host_that_a_proxy_tells_shares_nothing_with_another(self) -> None:
+        await self.make(1, text="a.test")
+        await self.make(2, text="b.test")
+        with override_settings(USE_X_FORWARDED_HOST=True):
+            for host, pk in ((b"a.test", 1), (b"b.test", 2)):
+                headers = [(b"accept", b"text/event-stream"), (b"x-forwarded-host", host)]
+                client = EventClient("/by-host/", headers)
+                self.opened.append(client)
+                await client.begin()
+                assert set(Copy().take(await self.events(client)).objects) == {pk}
 
     @async_test
     async def test_who_may_not_any_more_when_it_begins(self) -> None:

@@ -17,7 +17,7 @@ from rest_framework.request import Request
 
 from .accounts import carried, copied, nobody, row_of, unwrapped, user_of
 from .middleware import within
-from .requests import attributes, header_meta, http_request
+from .requests import attributes, header_meta, http_request, origin_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -121,12 +121,8 @@ class Caller:
 
     @property
     def origin(self) -> tuple[str, str]:
-        """The scheme and the host (with the script name) that representations may contain.
-
-        They are what Django makes of the headers, those of a proxy included where the settings trust it.
-        """
-        request: Any = http_request(self, path="/", query={})
-        return request.scheme or "http", f"{request._get_raw_host()}{request.META['SCRIPT_NAME']}"
+        """The scheme and the host (with the script name) that representations may contain."""
+        return origin_of(self.scope)
 
     @cached_property
     def meta(self) -> dict[str, Any]:

@@ -184,9 +184,14 @@ def scheme_of(scope: Mapping[str, Any]) -> str:
 
 
 def origin_of(scope: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the HTTP scheme and the host that somebody asked for, which representations may contain."""
-    headers = dict(scope.get("headers", ()))
-    return scheme_of(scope), headers.get(b"host", b"").decode("latin-1")
+    """Return the HTTP scheme and the host (with the script name) that representations may contain.
+
+    They are what Django makes of the headers, those of a proxy included where the settings trust it.
+    """
+    known = {**scope, "headers": scope.get("headers") or (), "scheme": scheme_of(scope)}
+    asked = {**known, "method": "GET", "path": "/", "query_string": b""}
+    request: Any = ASGIRequest(asked, BytesIO())
+    return request.scheme or "http", f"{request._get_raw_host()}{request.META['SCRIPT_NAME']}"
 
 
 def header_meta(scope: Mapping[str, Any]) -> dict[str, Any]:
