@@ -13,7 +13,7 @@ from django.test import override_settings
 from django.urls import include, path
 from rest_framework.decorators import action
 from rest_framework.pagination import PageNumberPagination
-from rest_framework.permissions import IsAuthenticated
+from rest_framework.permissions import IsAdminUser, IsAuthenticated
 from rest_framework.response import Response
 from rest_framework.routers import DefaultRouter
 from rest_framework.test import APIClient
@@ -77,6 +77,17 @@ class OwnRoute(Items):
         return Response({"own": True})
 
 
+class OwnOfThisName(Items):
+    """Has had an action of this name for long, for those who administrate."""
+
+    def get_permissions(self) -> Any:
+        return [IsAdminUser()] if self.action == "list_changes" else []
+
+    @action(detail=False)
+    def list_changes(self, request: Any) -> Response:
+        return Response({"own": True})
+
+
 class Off(Items):
     changes_over_http = False
 
@@ -96,6 +107,7 @@ for name, view in {
     "own": OwnAction,
     "named": OwnName,
     "routed": OwnRoute,
+    "of-this-name": OwnOfThisName,
     "off": Off,
     "keyed": KeyedViewSet,
     "texted": TextedViewSet,
@@ -325,6 +337,13 @@ def test_an_own_action_at_the_address_wins() -> None:
     for view in (OwnAction, OwnName, OwnRoute):
         assert "list_changes" not in {a.__name__ for a in view.get_extra_actions()}
     assert "list_changes" in {a.__name__ for a in Items.get_extra_actions()}
+
+
+def test_an_own_action_of_the_same_name_is_asked_for_by_its_own(ada: Any) -> None:
+    assert APIClient().get("/of-this-name/list_changes/").status_code == 403
+    ada.is_staff = True
+    assert Poller(user=ada).client.get("/of-this-name/list_changes/").json() == {"own": True}
+    assert APIClient().get("/of-this-name/changes/").status_code == 404
 
 
 def test_a_websocket_has_its_own_way() -> None:

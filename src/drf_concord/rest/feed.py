@@ -62,7 +62,7 @@ class FeedMixin(Followed, _View):
             # before REST framework puts its own user there
             self._found = getattr(request, "user", None), getattr(request, "session", None)
         made = super().initialize_request(request, *args, **kwargs)
-        if getattr(self, "action", None) == "list_changes":
+        if getattr(self, "action", None) == "list_changes" and _is_ours(type(self).list_changes):
             self.action = "list"
         return made
 
@@ -107,14 +107,18 @@ class FeedMixin(Followed, _View):
         """Return the actions; one of the project's own at ``changes`` takes the place of ours."""
         actions: Any = super()
         found: list[Any] = actions.get_extra_actions()
-        own = [a for a in found if not a.detail and a.__name__ != "list_changes"]
+        own = [a for a in found if not a.detail and not _is_ours(a)]
         taken = any(a.url_path.split("/")[0] == PATH or a.url_name == PATH for a in own)
-        return [a for a in found if a.__name__ != "list_changes" or (polls(cls) and not taken)]
+        return [a for a in found if not _is_ours(a) or (polls(cls) and not taken)]
 
     @action(detail=False, methods=["get"], url_path=PATH, url_name=PATH)
     def list_changes(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Answer all objects, or what has changed ``since`` then, and 410 where that cannot be told."""
         return following.poll(self, request.query_params.get("since"))
+
+
+def _is_ours(action: Any) -> bool:
+    return action is FeedMixin.list_changes  # a project may have an action of this name, for something else
 
 
 def _wants_events(request: HttpRequest) -> bool:
@@ -155,7 +159,7 @@ def polls(view: Any) -> bool:
 def hides_an_object(view: Any) -> bool:
     """Tell whether a viewset's ``changes/`` stands where one of its objects may have its address."""
     extra = view.get_extra_actions() if hasattr(view, "get_extra_actions") else []
-    return any(a.__name__ == "list_changes" for a in extra) and not address_is_free(view)
+    return any(_is_ours(a) for a in extra) and not address_is_free(view)
 
 
 def address_is_free(view: Any) -> bool:
