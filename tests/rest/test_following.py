@@ -19,6 +19,7 @@ from rest_framework.routers import DefaultRouter
 from rest_framework.test import APIClient
 
 from drf_concord import changes as log
+from drf_concord.live.invalidation import invalidate
 from drf_concord.models import Change
 from drf_concord.protocol import held
 from drf_concord.rest import following, viewsets
@@ -244,6 +245,19 @@ def test_what_is_rolled_back_is_not_told() -> None:
         transaction.set_rollback(True)
     answer = poller.ask(since=poller.since).json()
     assert answer["changes"] == []
+
+
+def test_a_model_that_is_to_be_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    Item.objects.create(pk=1, text="a")
+    poller = Poller().poll()
+    shown = ItemSerializer.to_representation
+    monkeypatch.setattr(
+        ItemSerializer, "to_representation", lambda self, obj: {**shown(self, obj), "text": "elsewhere"}
+    )
+    invalidate(model=Item)
+    assert poller.poll().objects == poller.shown()
+    assert poller.objects[1]["text"] == "elsewhere"
+    assert poller.fresh == 1
 
 
 def test_a_key_that_is_no_number() -> None:

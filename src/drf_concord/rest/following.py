@@ -106,7 +106,8 @@ def _since(view: Any, spec: Spec, seal: Seal, using: str, since: str) -> dict[st
     if have is None:
         raise PositionLost(AGAIN, reason="unknown")
     known = set(have)
-    asked = [key for key in visible if key not in known or key in concerned]
+    # "" is in it where all of the model is to be looked at again
+    asked = [key for key in visible if key not in known or key in concerned or "" in concerned]
     shown = shown_in(view, spec, asked) if asked else {}
     told = differences(spec, known, visible, shown, concerned)
     held = Held(seal, have)
