@@ -104,6 +104,14 @@ class ByHost(Items):
         return Item.objects.filter(text=self.request.get_host())
 
 
+class Since(Items):
+    """Has a filter of this name, as projects do."""
+
+    def filter_queryset(self, queryset: Any) -> Any:
+        given = self.request.query_params.get("since")
+        return queryset.filter(count__gte=given) if given else queryset
+
+
 class Off(Items):
     changes_over_http = False
 
@@ -156,6 +164,7 @@ for name, view in {
     "once": OnceItems,
     "preparing": Preparing,
     "by-host": ByHost,
+    "since": Since,
     "off": Off,
     "own-list": OwnList,
     "said": OwnListSaid,
@@ -382,6 +391,13 @@ class Streams(EventCase):
                 self.opened.append(client)
                 await client.begin()
                 assert set(Copy().take(await self.events(client)).objects) == {pk}
+
+    @async_test
+    async def test_a_filter_of_the_project_may_have_any_name(self) -> None:
+        await self.make(1, count=1)
+        await self.make(2, count=2)
+        client = await self.open("/since/?since=2")
+        assert set(Copy().take(await self.events(client)).objects) == {2}
 
     @async_test
     async def test_who_may_not_any_more_when_it_begins(self) -> None:

@@ -54,6 +54,15 @@ class Items(viewsets.ModelViewSet):
         return super().filter_queryset(queryset if wanted is None else queryset.filter(count=wanted))
 
 
+class Strict(Items):
+    """Filters by whatever the query names."""
+
+    def filter_queryset(self, queryset: Any) -> Any:
+        given = self.request.query_params.dict()
+        given.pop("page", None)
+        return queryset.filter(**given)
+
+
 class Closed(Items):
     def get_permissions(self) -> Any:
         """Asks what is done, as projects do."""
@@ -105,6 +114,7 @@ router = DefaultRouter()
 for name, view in {
     "items": Items,
     "closed": Closed,
+    "strict": Strict,
     "own": OwnAction,
     "named": OwnName,
     "routed": OwnRoute,
@@ -285,6 +295,14 @@ def test_a_position_of_somebody_else_or_of_another_list(ada: Any) -> None:
     assert Poller("count=0").ask(since=since).status_code == 410
     assert Poller(address="/closed/", user=ada).ask(since=since).status_code == 410
     assert Poller().ask(since=since).status_code == 200
+
+
+def test_the_filters_are_not_asked_for_a_position() -> None:
+    Item.objects.create(pk=1, count=1)
+    poller = Poller("count=1", address="/strict/").poll()
+    Item.objects.create(pk=2, count=1)
+    assert poller.poll().objects == poller.shown()
+    assert poller.fresh == 1
 
 
 def test_a_position_that_the_log_does_not_reach() -> None:

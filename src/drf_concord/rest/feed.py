@@ -114,7 +114,11 @@ class FeedMixin(Followed, _View):
     @action(detail=False, methods=["get"], url_path=PATH, url_name=PATH)
     def list_changes(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Answer all objects, or what has changed ``since`` then, and 410 where that cannot be told."""
-        return following.poll(self, request.query_params.get("since"))
+        # the rest is the query of the list: filters of the project do not know this
+        query: Any = request.query_params.copy()
+        *_, since = [None, *query.pop("since", ())]
+        request._request.GET = query
+        return following.poll(self, since)
 
 
 def _is_ours(action: Any) -> bool:

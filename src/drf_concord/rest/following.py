@@ -141,7 +141,7 @@ def _require_log(view: Any) -> str:
 
 def _spec(view: Any, caller: Caller | None) -> Spec:
     given = dict(view.request.query_params.lists())
-    query = {n: v[0] if len(v) == 1 else v for n, v in given.items() if n != "since"}
+    query = {n: v[0] if len(v) == 1 else v for n, v in given.items()}
     language, zone = translation.get_language(), timezone.get_current_timezone()
     usual = language == django_settings.LANGUAGE_CODE and zone == timezone.get_default_timezone()
     return Spec(
