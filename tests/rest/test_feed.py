@@ -17,6 +17,7 @@ from django.test import override_settings
 from django.urls import include, path
 from rest_framework import serializers
 from rest_framework.authentication import BaseAuthentication
+from rest_framework.pagination import PageNumberPagination
 from rest_framework.permissions import BasePermission, IsAuthenticated
 from rest_framework.response import Response
 from rest_framework.routers import SimpleRouter
@@ -147,6 +148,42 @@ class Hidden(Items):
     serializer_class = HidingSerializer
 
 
+class Chosen(Items):
+    """Chooses that serializer itself."""
+
+    def get_serializer_class(self) -> Any:
+        return HidingSerializer
+
+
+class Slim(serializers.ModelSerializer):
+    class Meta:
+        model = Item
+        fields = ["id"]
+
+
+class Slimmer(Items):
+    """Shows little of many."""
+
+    def get_serializer(self, *args: Any, **kwargs: Any) -> Any:
+        chosen = Slim if kwargs.get("many") else ItemSerializer
+        return chosen(*args, context=self.get_serializer_context(), **kwargs)
+
+
+class ChosenSaid(Chosen):
+    changes_over_http = True
+
+
+class FewPages(PageNumberPagination):
+    """Hides objects."""
+
+    def paginate_queryset(self, queryset: Any, *args: Any, **kwargs: Any) -> Any:
+        return super().paginate_queryset(queryset.filter(owner=None), *args, **kwargs)
+
+
+class Paged(Items):
+    pagination_class = FewPages
+
+
 class Bares(viewsets.ReadOnlyModelViewSet):
     queryset = Bare.objects.order_by("pk")
     serializer_class = type(
@@ -170,6 +207,10 @@ for name, view in {
     "said": OwnListSaid,
     "live": OwnListLive,
     "hidden": Hidden,
+    "chosen": Chosen,
+    "chosen-said": ChosenSaid,
+    "slimmer": Slimmer,
+    "paged": Paged,
     "bare": Bares,
 }.items():
     router.register(name, view, basename=name)
@@ -457,6 +498,9 @@ class Streams(EventCase):
             ("/off/", 406, None),
             ("/own-list/", 406, "stream_unavailable"),
             ("/hidden/", 406, "stream_unavailable"),
+            ("/chosen/", 406, "stream_unavailable"),
+            ("/slimmer/", 406, "stream_unavailable"),
+            ("/paged/", 406, "stream_unavailable"),
             ("/given/", 406, "stream_unavailable"),
             ("/bare/", 501, "not_recorded"),
             ("/items/1/", 406, None),
@@ -471,7 +515,7 @@ class Streams(EventCase):
 
     @async_test
     async def test_a_view_may_say_that_its_list_hides_nothing(self) -> None:
-        for address in ("/said/", "/live/", "/preparing/"):
+        for address in ("/said/", "/live/", "/preparing/", "/chosen-said/"):
             client = await self.open(address)
             assert client.status == 200
             await client.leave()
@@ -659,6 +703,13 @@ def test_without_asgi_there_is_no_stream(api: APIClient) -> None:
     assert (answer.status_code, answer["Content-Type"]) == (406, "application/json")
     assert answer.json()["code"] == "stream_unavailable"
     assert "changes/" in answer.json()["detail"]
+
+
+@pytest.mark.django_db
+@pytest.mark.urls(__name__)
+def test_a_list_that_hides_something_is_not_polled_either(api: APIClient) -> None:
+    for address, status in (("chosen", 406), ("slimmer", 406), ("paged", 404), ("chosen-said", 200)):
+        assert api.get(f"/{address}/changes/").status_code == status, address
 
 
 @pytest.mark.django_db

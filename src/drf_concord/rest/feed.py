@@ -19,6 +19,8 @@ from ..protocol.errors import StreamUnavailable
 from . import following, tags
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from django.http import HttpRequest
     from django.http.response import HttpResponseBase
     from rest_framework.generics import GenericAPIView
@@ -35,7 +37,9 @@ EVENTS = "text/event-stream"
 PATH = "changes"
 HARMLESS = ("django.", "corsheaders.", "whitenoise.")
 """Middleware on which no view depends that is looked at without it."""
-LIST_HOOKS = ("list", "get", "dispatch", "finalize_response", "paginate_queryset", "get_paginated_response")
+LIST_HOOKS = (
+    "list", "get", "dispatch", "finalize_response", "paginate_queryset", "get_paginated_response", "paginator",
+)  # fmt: skip
 """Where a project's code may show less than its queryset and serializer do."""
 
 
@@ -100,7 +104,22 @@ class FeedMixin(Followed, _View):
             )
         if _given(self) or not (has_feed(view) and (_is_said(view) or _is_harmless())):
             raise StreamUnavailable
+        self._require_whole()
         return following.stream(self, *self._found)
+
+    def _require_whole(self) -> None:
+        """Refuse a list that may show less of an object, or fewer, than one that is looked at alone.
+
+        Raises:
+            StreamUnavailable: it may, by the serializer that the view chooses for it.
+        """
+        if _is_said(type(self)):
+            return
+        one, several = self.get_serializer(self.get_model_class()()), self.get_serializer([], many=True)
+        child = getattr(several, "child", None)
+        whole = _is_library(type(several)) and type(child) is type(one)
+        if not whole or list(getattr(child, "fields", ())) != list(getattr(one, "fields", ())):
+            raise StreamUnavailable("This list cannot be followed. Ask for the list itself instead.")
 
     @classmethod
     def get_extra_actions(cls) -> list[Any]:
@@ -118,6 +137,7 @@ class FeedMixin(Followed, _View):
         query: Any = request.query_params.copy()
         *_, since = [None, *query.pop("since", ())]
         request._request.GET = query
+        self._require_whole()
         return following.poll(self, since)
 
 
@@ -146,9 +166,17 @@ def has_feed(view: Any) -> bool:
         return True
     serializer = getattr(view, "serializer_class", None)
     several = getattr(getattr(serializer, "Meta", None), "list_serializer_class", None)
-    library = (*tags.KNOWN, "django.")
-    own = (cls for cls in view.__mro__[:-1] if not cls.__module__.startswith(library))
-    return several is None and not any(name in vars(cls) for cls in own for name in LIST_HOOKS)
+    paged = _overrides(getattr(view, "pagination_class", None), ("paginate_queryset",))
+    return several is None and not paged and not _overrides(view, LIST_HOOKS)
+
+
+def _overrides(cls: Any, names: Iterable[str]) -> bool:
+    own = [each for each in getattr(cls, "__mro__", ())[:-1] if not _is_library(each)]
+    return any(name in vars(each) for each in own for name in names)
+
+
+def _is_library(cls: type) -> bool:
+    return cls.__module__.startswith((*tags.KNOWN, "django."))
 
 
 def polls(view: Any) -> bool:
