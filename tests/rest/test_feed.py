@@ -29,7 +29,7 @@ from drf_concord.live.draining import drain, sockets_of_loop
 from drf_concord.live.hub import hub_of_loop
 from drf_concord.rest import viewsets
 from drf_concord.testing import async_test, settle
-from tests.app.models import Bare, Item
+from tests.app.models import Bare, Folder, Item
 from tests.app.sockets import Staff
 from tests.app.views import ItemSerializer
 from tests.eventstreams import Copy, Event, parsed
@@ -184,6 +184,30 @@ class Paged(Items):
     pagination_class = FewPages
 
 
+class Unnamed(viewsets.ReadOnlyModelViewSet):
+    """Names its model nowhere."""
+
+    def get_queryset(self) -> Any:
+        return Item.objects.order_by("pk")
+
+    def get_serializer_class(self) -> Any:
+        return ItemSerializer
+
+
+class Others(Items):
+    """Shows another model than it says."""
+
+    queryset = Folder.objects.none()
+
+    def get_queryset(self) -> Any:
+        return Item.objects.order_by("pk")
+
+
+class Values(Items):
+    def get_queryset(self) -> Any:
+        return Item.objects.values("id", "text", "count", "notes", "folder")
+
+
 class Bares(viewsets.ReadOnlyModelViewSet):
     queryset = Bare.objects.order_by("pk")
     serializer_class = type(
@@ -211,6 +235,9 @@ for name, view in {
     "chosen-said": ChosenSaid,
     "slimmer": Slimmer,
     "paged": Paged,
+    "unnamed": Unnamed,
+    "others": Others,
+    "values": Values,
     "bare": Bares,
 }.items():
     router.register(name, view, basename=name)
@@ -503,6 +530,9 @@ class Streams(EventCase):
             ("/paged/", 406, "stream_unavailable"),
             ("/given/", 406, "stream_unavailable"),
             ("/bare/", 501, "not_recorded"),
+            ("/unnamed/", 501, "not_recorded"),
+            ("/others/", 501, "not_recorded"),
+            ("/values/", 501, "not_recorded"),
             ("/items/1/", 406, None),
             ("/nowhere/", 404, None),
         ):
@@ -709,6 +739,13 @@ def test_without_asgi_there_is_no_stream(api: APIClient) -> None:
 @pytest.mark.urls(__name__)
 def test_a_list_that_hides_something_is_not_polled_either(api: APIClient) -> None:
     for address, status in (("chosen", 406), ("slimmer", 406), ("paged", 404), ("chosen-said", 200)):
+        assert api.get(f"/{address}/changes/").status_code == status, address
+
+
+@pytest.mark.django_db
+@pytest.mark.urls(__name__)
+def test_what_is_no_list_of_rows_of_its_model_is_not_polled(api: APIClient) -> None:
+    for address, status in (("unnamed", 404), ("others", 501), ("values", 501)):
         assert api.get(f"/{address}/changes/").status_code == status, address
 
 

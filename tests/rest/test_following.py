@@ -395,6 +395,27 @@ def test_an_object_that_has_the_address_stays_where_it_is() -> None:
     assert set(APIClient().get("/numbered/changes/").json()) == {"since", "items"}
 
 
+class Odd(models.CharField):
+    def to_python(self, value: Any) -> Any:
+        raise TypeError("I take no text.")
+
+
+def test_views_of_any_kind_get_their_routes(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Computed(Items):
+        queryset = property(lambda view: Item.objects.all())
+
+    class Listed(Items):
+        queryset: Any = []
+        serializer_class: Any = None
+
+    class Keyless(TextedViewSet):
+        lookup_field = "text"
+
+    monkeypatch.setattr(Texted._meta.get_field("text"), "to_python", Odd().to_python)
+    names = [{a.__name__ for a in view.get_extra_actions()} for view in (Computed, Listed, Keyless)]
+    assert ["list_changes" in each for each in names] == [True, False, False]
+
+
 def test_other_methods_and_formats() -> None:
     assert APIClient().post("/items/changes/").status_code == 405
     assert APIClient().get("/items/changes.json").status_code == 200

@@ -37,8 +37,8 @@ class Followed:
         Raises:
             ImproperlyConfigured: neither a queryset nor a serializer names it.
         """
-        queryset = getattr(cls, "queryset", None)
-        model = queryset.model if queryset is not None else _model_of_serializer(cls)
+        # a class may have a property there, or a list
+        model = getattr(getattr(cls, "queryset", None), "model", None) or _model_of_serializer(cls)
         if model is None:
             raise ImproperlyConfigured(
                 f"{cls.__name__} names no model: give it a queryset. If get_queryset() computes one, a"

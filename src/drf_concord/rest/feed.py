@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings as django_settings
-from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured, ValidationError
+from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.handlers.asgi import ASGIRequest
 from rest_framework.decorators import action
 from rest_framework.renderers import BaseRenderer, JSONRenderer
@@ -112,7 +112,9 @@ class FeedMixin(Followed, _View):
 
         Raises:
             StreamUnavailable: it may, by the serializer that the view chooses for it.
+            NotRecorded: it shows no rows of a model that is known.
         """
+        following.require_log(self)
         if _is_said(type(self)):
             return
         one, several = self.get_serializer(self.get_model_class()()), self.get_serializer([], many=True)
@@ -207,7 +209,7 @@ def address_is_free(view: Any) -> bool:
         field.to_python(PATH)
     except ValidationError:
         return True
-    except (FieldDoesNotExist, AttributeError):
+    except Exception:  # no field, or one of the project's own that raises what it likes
         return False
     return False
 

@@ -6,7 +6,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
+from django.db.models.query import ModelIterable
 from django.http import StreamingHttpResponse
 from django.utils import timezone, translation
 from rest_framework.response import Response
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from ..protocol.positions import Position
     from ..protocol.rendered import Rendered
 
-__all__ = ["ROUTED", "poll", "stream"]
+__all__ = ["ROUTED", "poll", "require_log", "stream"]
 
 AGAIN = "What has changed since then cannot be told any more. Drop your copy and ask again without since."
 
@@ -49,7 +51,7 @@ def stream(view: Any, user: Any, session: Any) -> StreamingHttpResponse:
     Raises:
         NotRecorded, TooManyObjects, TooManyStreams
     """
-    _require_log(view)
+    require_log(view)
     request = view.request
     caller = Caller({**request._request.scope, "user": user, "session": session})
     caller.user  # noqa: B018 (found out here: the event loop may not ask the database)
@@ -72,7 +74,7 @@ def poll(view: Any, since: str | None) -> Response:
     Raises:
         PositionLost: that cannot be told. NotRecorded, TooManyObjects
     """
-    using = _require_log(view)
+    using = require_log(view)
     spec = _spec(view, None)
     seal = seal_of(spec, view.request.user)
     view._alias = using  # a replica may lag behind the log
@@ -126,17 +128,30 @@ def _key(each: Rendered) -> str:
     return str(json.loads(each.pk))
 
 
-def _require_log(view: Any) -> str:
+def require_log(view: Any) -> str:
     """Return the database whose log tells of a view's objects.
 
     Raises:
-        NotRecorded: there is none.
+        NotRecorded: there is none, or it tells of other objects.
     """
-    model = view.get_model_class()
+    try:
+        model = view.get_model_class()
+    except ImproperlyConfigured:
+        raise NotRecorded from None
     using: str = router.db_for_write(model)
     if connections[using].vendor not in VENDORS or unrecorded(type(view)) is not None:
         raise NotRecorded
+    if not _shows_rows(view.get_queryset(), model):
+        raise NotRecorded
     return using
+
+
+def _shows_rows(queryset: Any, model: Any) -> bool:
+    """Tell whether a queryset is one of a model's objects, and not of values or of another model."""
+    shown = getattr(queryset, "model", None)
+    if shown is None or shown._meta.concrete_model is not model._meta.concrete_model:
+        return False
+    return issubclass(getattr(queryset, "_iterable_class", object), ModelIterable)
 
 
 def _spec(view: Any, caller: Caller | None) -> Spec:
