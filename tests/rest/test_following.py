@@ -185,7 +185,7 @@ def test_all_of_it_and_then_what_has_changed() -> None:
         Item.objects.create(pk=pk, text="a")
     api = APIClient()
     body = api.get("/items/changes/")
-    assert body["Cache-Control"] == "no-store"
+    assert body["Cache-Control"] == "no-store, private"
     assert set(body.json()) == {"since", "items"}
     first = body.json()["items"][0]
     assert (first["pk"], first["instance"]["text"]) == (1, "a")
@@ -255,6 +255,22 @@ def test_what_is_rolled_back_is_not_told() -> None:
         transaction.set_rollback(True)
     answer = poller.ask(since=poller.since).json()
     assert answer["changes"] == []
+
+
+CACHE = "django.middleware.cache"
+
+
+def test_a_cache_of_the_project_keeps_it_for_nobody(settings: Any) -> None:
+    cached = [f"{CACHE}.UpdateCacheMiddleware", *settings.MIDDLEWARE, f"{CACHE}.FetchFromCacheMiddleware"]
+    settings.MIDDLEWARE = cached
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    Item.objects.create(pk=1, text="a")
+    poller = Poller().poll()
+    assert poller.ask(since=poller.since).json()["changes"] == []
+    Item.objects.filter(pk=1).update(text="b")
+    answer = poller.ask(since=poller.since)
+    assert [change["pk"] for change in answer.json()["changes"]] == [1]
+    assert {"Accept", "Authorization", "Cookie"} <= set(answer["Vary"].split(", "))
 
 
 def test_a_model_that_is_to_be_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,7 +82,8 @@ def poll(view: Any, since: str | None) -> Response:
         body = _snapshot(view, spec, seal, using) if since is None else _since(view, spec, seal, using, since)
     except TooLarge:
         raise TooManyObjects from None
-    return Response(body, headers={"Cache-Control": "no-store"})
+    # Django's own cache keeps what is not private, for all who send the same of what varies
+    return Response(body, headers={"Cache-Control": "no-store, private", "Vary": ", ".join(VARY)})
 
 
 def _snapshot(view: Any, spec: Spec, seal: Seal, using: str) -> dict[str, Any]:
