@@ -8,13 +8,14 @@ import json
 from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.contrib.auth import get_user_model
 from django.db import connection, models
 from django.db.backends.signals import connection_created
 from django.test import override_settings
-from django.urls import include, path
+from django.urls import include, path, re_path
 from rest_framework import serializers
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.pagination import PageNumberPagination
@@ -27,7 +28,7 @@ from drf_concord.live import RealtimeMixin, streams
 from drf_concord.live import places as counting
 from drf_concord.live.draining import drain, sockets_of_loop
 from drf_concord.live.hub import hub_of_loop
-from drf_concord.rest import viewsets
+from drf_concord.rest import feed, viewsets
 from drf_concord.testing import async_test, settle
 from tests.app.models import Bare, Folder, Item
 from tests.app.sockets import Staff
@@ -184,6 +185,15 @@ class Paged(Items):
     pagination_class = FewPages
 
 
+class Placed(Items):
+    """Reads its route: by place, or what a converter made."""
+
+    def get_queryset(self) -> Any:
+        if self.args:
+            return Item.objects.filter(count=self.args[0])
+        return Item.objects.filter(count=self.kwargs["org"].int)
+
+
 class Unnamed(viewsets.ReadOnlyModelViewSet):
     """Names its model nowhere."""
 
@@ -242,6 +252,9 @@ for name, view in {
 }.items():
     router.register(name, view, basename=name)
 urlpatterns = [
+    re_path(r"^placed/(\d+)/$", Placed.as_view({"get": "list"})),
+    path("made/<uuid:org>/", Placed.as_view({"get": "list"})),
+    path("listed/", Items.as_view({"get": "list"}), {"orgs": [1, 2]}),
     path("given/", Items.as_view({"get": "list"}, queryset=Item.objects.none())),
     path("", include(router.urls)),
 ]
@@ -461,6 +474,18 @@ class Streams(EventCase):
                 assert set(Copy().take(await self.events(client)).objects) == {pk}
 
     @async_test
+    async def test_what_a_converter_made_of_the_address_is_there(self) -> None:
+        await self.make(1, count=7)
+        await self.make(2, count=8)
+        address = f"/made/{UUID(int=7)}/"
+        client = await self.open(address)
+        copy = Copy().take(await self.events(client))
+        assert set(copy.objects) == {1}
+        await client.leave()
+        copy.take(await self.events(await self.open(address, last=copy.last)))
+        assert copy.resets == 0
+
+    @async_test
     async def test_a_filter_of_the_project_may_have_any_name(self) -> None:
         await self.make(1, count=1)
         await self.make(2, count=2)
@@ -529,6 +554,8 @@ class Streams(EventCase):
             ("/slimmer/", 406, "stream_unavailable"),
             ("/paged/", 406, "stream_unavailable"),
             ("/given/", 406, "stream_unavailable"),
+            ("/placed/1/", 406, "stream_unavailable"),
+            ("/listed/", 406, "stream_unavailable"),
             ("/bare/", 501, "not_recorded"),
             ("/unnamed/", 501, "not_recorded"),
             ("/others/", 501, "not_recorded"),

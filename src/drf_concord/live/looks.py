@@ -62,8 +62,9 @@ class TooLarge(Exception):
 class Spec:
     """What is followed: equal specs have equal answers for one caller.
 
-    ``kwargs`` and ``query`` are JSON texts, so that a spec can be a key; ``origin`` is scheme and host, which
-    representations may contain. ``events`` is whether each change is told, not only the state it led to.
+    ``kwargs`` and ``query`` are JSON texts, so that a spec can be a key, or ``kwargs`` the items that a route
+    gave; ``origin`` is scheme and host, which representations may contain. ``events`` is whether each change
+    is told, not only the state it led to.
     ``language`` and ``zone`` are those representations are in, the project's own when None.
     """
 
@@ -72,7 +73,7 @@ class Spec:
     action: str
     group_by: str | None
     value: Any
-    kwargs: str = "{}"
+    kwargs: str | tuple[tuple[str, Any], ...] = "{}"
     query: str = "{}"
     origin: tuple[str, str] = ("http", "")
     events: bool = False
@@ -197,8 +198,7 @@ def request_of(spec: Spec, caller: views.Caller) -> Any:
 
 
 def _kwargs(spec: Spec) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(spec.kwargs)
-    return found
+    return dict(json.loads(spec.kwargs) if isinstance(spec.kwargs, str) else spec.kwargs)
 
 
 def look(spec: Spec, viewers: Sequence[Viewer], keys: Sequence[str] | None) -> Look:

@@ -38,7 +38,8 @@ PATH = "changes"
 HARMLESS = ("django.", "corsheaders.", "whitenoise.")
 """Middleware on which no view depends that is looked at without it."""
 LIST_HOOKS = (
-    "list", "get", "dispatch", "finalize_response", "paginate_queryset", "get_paginated_response", "paginator",
+    "list", "get", "dispatch", "finalize_response",
+    "paginate_queryset", "get_paginated_response", "paginator",
 )  # fmt: skip
 """Where a project's code may show less than its queryset and serializer do."""
 
@@ -102,7 +103,10 @@ class FeedMixin(Followed, _View):
             raise StreamUnavailable(
                 "A stream needs an ASGI server, and this is none. Ask for changes/ from time to time instead."
             )
-        if _given(self) or not (has_feed(view) and (_is_said(view) or _is_harmless())):
+        # what the address says by place is not there when the stream is looked at
+        if args or not _can_be_kept(kwargs) or _given(self):
+            raise StreamUnavailable
+        if not (has_feed(view) and (_is_said(view) or _is_harmless())):
             raise StreamUnavailable
         self._require_whole()
         return following.stream(self, *self._found)
@@ -137,7 +141,7 @@ class FeedMixin(Followed, _View):
         """Answer all objects, or what has changed ``since`` then, and 410 where that cannot be told."""
         # the rest is the query of the list: filters of the project do not know this
         query: Any = request.query_params.copy()
-        *_, since = [None, *query.pop("since", ())]
+        since = query.pop("since", [None])[-1]
         request._request.GET = query
         self._require_whole()
         return following.poll(self, since)
@@ -226,6 +230,15 @@ def _given(view: Any) -> bool:
     route = getattr(view.request._request.resolver_match, "func", None)
     given = getattr(route, "initkwargs", None)  # REST framework leaves it there, and decorators copy it
     return given is None or not set(given) <= set(following.ROUTED)
+
+
+def _can_be_kept(kwargs: dict[str, Any]) -> bool:
+    """Tell whether what a route says can be part of what names the stream's answers."""
+    try:
+        hash(tuple(kwargs.values()))
+    except TypeError:
+        return False
+    return True
 
 
 def _is_harmless() -> bool:

@@ -166,7 +166,7 @@ def _spec(view: Any, caller: Caller | None) -> Spec:
         action="list",
         group_by=None,
         value=None,
-        kwargs=json.dumps(view.kwargs, sort_keys=True, default=str),
+        kwargs=tuple(sorted(view.kwargs.items())),
         query=json.dumps(query, sort_keys=True),
         origin=origin_of(caller.scope) if caller is not None else ("http", ""),
         # as the project's own, so that those who ask without saying more share the answers
