@@ -97,8 +97,19 @@ def test_middleware_is_made_once_as_django_does() -> None:
 
 
 def test_one_request_within_another_comes_to_its_own() -> None:
+    said: list[str] = []
+
+    def inner(request: Any) -> HttpResponse:
+        said.append("inner")
+        return HttpResponse()
+
+    def outer(request: Any) -> Any:
+        said.append("outer")
+        return wrapped(inner)(request) if len(said) == 1 else HttpResponse()
+
     with inside("again"):
-        assert within(request(), lambda: (within(request(), lambda: "inner"), "outer")) == ("inner", "outer")
+        wrapped(outer)(request())
+    assert said == ["outer", "inner", "inner", "outer"]
 
 
 def test_middleware_that_is_not_used_is_left_out() -> None:
