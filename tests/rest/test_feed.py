@@ -753,6 +753,12 @@ def plain_middleware(get_response: Any) -> Any:
 plain_middleware.async_capable = True  # type: ignore[attr-defined]
 
 
+def test_a_view_may_depend_on_the_site(settings: Any) -> None:
+    assert feed._is_harmless()
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, "django.contrib.sites.middleware.CurrentSiteMiddleware"]
+    assert not feed._is_harmless()
+
+
 @pytest.mark.django_db
 @pytest.mark.urls(__name__)
 def test_without_asgi_there_is_no_stream(api: APIClient) -> None:

@@ -37,6 +37,8 @@ EVENTS = "text/event-stream"
 PATH = "changes"
 HARMLESS = ("django.", "corsheaders.", "whitenoise.")
 """Middleware on which no view depends that is looked at without it."""
+SITE = "django.contrib.sites.middleware.CurrentSiteMiddleware"
+"""Sets ``request.site``, by which a view may choose what it shows."""
 LIST_HOOKS = (
     "list", "get", "dispatch", "finalize_response",
     "paginate_queryset", "get_paginated_response", "paginator",
@@ -243,4 +245,5 @@ def _can_be_kept(kwargs: dict[str, Any]) -> bool:
 
 def _is_harmless() -> bool:
     known = set(settings.SOCKET_MIDDLEWARE)
-    return all(path in known or path.startswith(HARMLESS) for path in django_settings.MIDDLEWARE)
+    others = (path for path in django_settings.MIDDLEWARE if path not in known)
+    return all(path.startswith(HARMLESS) and path != SITE for path in others)
