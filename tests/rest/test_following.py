@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import count
 from typing import Any
 from urllib.parse import urlencode
 
@@ -20,6 +21,7 @@ from rest_framework.test import APIClient
 
 from drf_concord import changes as log
 from drf_concord.live.invalidation import invalidate
+from drf_concord.live.looks import pks_in
 from drf_concord.models import Change
 from drf_concord.protocol import held
 from drf_concord.rest import following, viewsets
@@ -271,6 +273,34 @@ def test_a_cache_of_the_project_keeps_it_for_nobody(settings: Any) -> None:
     answer = poller.ask(since=poller.since)
     assert [change["pk"] for change in answer.json()["changes"]] == [1]
     assert {"Accept", "Authorization", "Cookie"} <= set(answer["Vary"].split(", "))
+
+
+@pytest.mark.parametrize("last", [1, 2])
+def test_somebody_writes_meanwhile(monkeypatch: pytest.MonkeyPatch, last: int) -> None:
+    Item.objects.bulk_create(Item(pk=pk) for pk in range(1, 4))
+    poller = Poller().poll()
+    keys, reading, read = count(10), iter([1, 2]), log.read_after
+
+    def looked(*args: Any) -> Any:
+        found = pks_in(*args)
+        write() if next(reading) == last else None
+        return found
+
+    def written(*args: Any, **kwargs: Any) -> Any:
+        found = read(*args, **kwargs)
+        write()
+        return found
+
+    def write() -> None:
+        Item.objects.create(pk=next(keys), text="new")
+        Item.objects.order_by("pk")[0].delete()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(following, "pks_in", looked)
+        patch.setattr(log, "read_after", written)
+        poller.poll()
+    assert poller.poll().objects == poller.shown()
+    assert poller.fresh == 1
 
 
 def test_a_model_that_is_to_be_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:

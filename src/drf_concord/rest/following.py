@@ -101,14 +101,15 @@ def _snapshot(view: Any, spec: Spec, seal: Seal, using: str) -> dict[str, Any]:
 def _since(view: Any, spec: Spec, seal: Seal, using: str, since: str) -> dict[str, Any]:
     try:
         given, digest = seal.open(since)
+        # first what is visible: what is created after that is then known as a change
+        before = pks_in(view, spec)
         position, concerned = _read(given, spec, using)
     except PositionLost as lost:
         raise PositionLost(AGAIN, reason=lost.members["reason"]) from lost
-    visible = pks_in(view, spec)
-    have = held_of(seal, digest, visible, concerned)
+    have = held_of(seal, digest, before, concerned)
     if have is None:
         raise PositionLost(AGAIN, reason="unknown")
-    known = set(have)
+    known, visible = set(have), pks_in(view, spec)  # and what went after it, too
     # "" is in it where all of the model is to be looked at again
     asked = [key for key in visible if key not in known or key in concerned or "" in concerned]
     shown = shown_in(view, spec, asked) if asked else {}
