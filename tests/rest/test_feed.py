@@ -571,6 +571,13 @@ class Streams(EventCase):
         assert tidy()
 
     @async_test
+    async def test_a_log_that_no_hub_reads(self) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("drf_concord.rest.following.require_log", lambda view: "another database")
+            client = await self.open()
+        assert (client.status, (await client.body())["code"]) == (501, "not_recorded")
+
+    @async_test
     async def test_a_view_may_say_that_its_list_hides_nothing(self) -> None:
         for address in ("/said/", "/live/", "/preparing/", "/chosen-said/"):
             client = await self.open(address)

@@ -426,6 +426,7 @@ def test_an_own_action_of_the_same_name_is_asked_for_by_its_own(ada: Any) -> Non
 
 def test_a_websocket_has_its_own_way() -> None:
     assert "list_changes" not in methods_of(Items)
+    assert "list_changes" in methods_of(OwnOfThisName)
     assert "list" in methods_of(Items)
 
 

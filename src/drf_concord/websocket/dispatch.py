@@ -117,7 +117,8 @@ def methods_of(view_class: Any) -> dict[str, tuple[str, str, bool]]:
     if "lock_state" not in own:  # a view's own action has taken the place of the lock
         found = {k: v for k, v in found.items() if v[0] not in LOCKING}
     for action in extra:
-        if action.__name__ in {"lock_state", "lock_break", "list_changes"}:
+        polls = action.__name__ == "list_changes" and action.__module__.startswith("drf_concord.")
+        if polls or action.__name__ in {"lock_state", "lock_break"}:
             continue
         for method, name in action.mapping.items():
             found.setdefault(name, (name, method.upper(), bool(action.detail)))
