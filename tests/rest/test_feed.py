@@ -28,7 +28,7 @@ from drf_concord.live import RealtimeMixin, streams
 from drf_concord.live import places as counting
 from drf_concord.live.draining import drain, sockets_of_loop
 from drf_concord.live.hub import hub_of_loop
-from drf_concord.rest import viewsets
+from drf_concord.rest import feed, viewsets
 from drf_concord.testing import async_test, settle
 from tests.app.models import Bare, Folder, Item
 from tests.app.sockets import Staff

@@ -103,8 +103,8 @@ def _ours(view: Any, action: str, missing: int | None) -> Operation | None:
     if isinstance(view, LockResourceMixin) and action in LOCK_ACTIONS:
         return Operation(Kind.LOCK, action, shows=view.conflict_current)
     # to the view itself, who polls asks for the list
-    polled = getattr(view, "action_map", {}).get("get") == "list_changes"
-    if polled and getattr(type(view), "list_changes", None) is FeedMixin.list_changes:
+    polls = getattr(type(view), "list_changes", None) is FeedMixin.list_changes
+    if polls and getattr(view, "action_map", {}).get("get") == "list_changes":
         return Operation(Kind.CHANGES, "list_changes")
     if action in STATES_ACTIONS:
         return Operation(Kind.STATES, action)
