@@ -25,7 +25,16 @@ if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
     from django.db.models import Model
 
-__all__ = ["changed_since", "check_position", "position", "prune", "prune_some", "read_after", "writer_of"]
+__all__ = [
+    "changed_since",
+    "check_position",
+    "position",
+    "prune",
+    "prune_some",
+    "read_after",
+    "resume_from",
+    "writer_of",
+]
 
 WINDOWS = (200, 50_000)
 """How many of the newest changes are searched for what changed since a version: first few, as tags that are
@@ -223,6 +232,16 @@ def _change(row: Sequence[Any]) -> Change:
         actor=actor,
         at=at,
     )
+
+
+def resume_from(given: Position, *, using: str) -> tuple[Position, list[Change]]:
+    """Return what `read_after` does, of a position that somebody comes back with.
+
+    Raises:
+        PositionLost: as `check_position`.
+    """
+    check_position(given, using=using)
+    return read_after(given, using=using)
 
 
 def check_position(given: Position, *, using: str) -> None:

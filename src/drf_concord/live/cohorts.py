@@ -16,7 +16,7 @@ from ..protocol.rendered import PAGE, Rendered
 from .looks import Look, Spec, look, pks_of
 from .members import Member, told_to
 from .pool import pool
-from .resuming import differences
+from .resuming import differences, outdated
 from .sharing import Level
 from .telling import Trace, ahead, lost, render, told, trace
 
@@ -372,8 +372,7 @@ class Cohort:
             self.shown = {key: (named, None) for key, named in visible.items()}
         member.unknown = self.shown.keys() - visible.keys()
         held = set(have)
-        # "" is in it where all of the model was written, or is to be looked at again
-        asked = [key for key in visible if key not in held or key in concerned or "" in concerned]
+        asked = outdated(held, visible, concerned)
         found = await self._seen_by(member, asked) if asked else None
         shown = found.shown if found is not None else {}
         hidden = found.hidden.get(id(member), set()) if found is not None else set()

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
     from types import FrameType
 
-__all__ = ["TIMEOUT", "Sockets", "drain", "lifespan", "return_after", "sockets_of_loop"]
+__all__ = ["DRAINING", "TIMEOUT", "Sockets", "drain", "lifespan", "return_after", "sockets_of_loop"]
 
+DRAINING = 4503
+"""The code of who is sent away, and may come back."""
 TIMEOUT = 5.0
 """How long sockets have to answer what they were asked and to say goodbye, in seconds."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM)

@@ -354,7 +354,7 @@ class Hub:
         if known is not None and known[0] == self.tick:
             return known[1]
         tick = self.tick
-        _, found = await pool.run(partial(_resume, since, self.using))
+        _, found = await pool.run(partial(log.resume_from, since, using=self.using))
         missed = Missed.of(found)
         if len(self._missed) > 64:
             self._missed.clear()
@@ -449,11 +449,6 @@ def _failed(task: asyncio.Task[None]) -> bool:
 
 
 def _read(position: Position, using: str) -> tuple[Position, list[Change]]:
-    return log.read_after(position, using=using)
-
-
-def _resume(position: Position, using: str) -> tuple[Position, list[Change]]:
-    log.check_position(position, using=using)
     return log.read_after(position, using=using)
 
 

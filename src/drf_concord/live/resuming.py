@@ -11,13 +11,13 @@ from .looks import json_of
 from .telling import lost, told
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from ..protocol.changes import Change
     from ..protocol.session import Rendered
     from .looks import Shown, Spec
 
-__all__ = ["differences", "seal_of"]
+__all__ = ["differences", "outdated", "seal_of"]
 
 
 def seal_of(spec: Spec, user: Any) -> Seal:
@@ -25,6 +25,19 @@ def seal_of(spec: Spec, user: Any) -> Seal:
     view, pk = spec.view, getattr(user, "pk", None)
     bound = repr((f"{view.__module__}.{view.__qualname__}", spec.kwargs, spec.query, str(pk)))
     return Seal(salted_hmac("drf_concord.live.resuming", bound, algorithm="sha256").digest())
+
+
+def outdated(
+    held: Collection[str], visible: Iterable[str], concerned: Mapping[str, Sequence[Change]]
+) -> list[str]:
+    """Return which of the visible objects a client lacks, or may hold in an earlier state.
+
+    Args:
+        held: keys of the objects it holds.
+        visible: keys of those it may see now.
+        concerned: what has changed since, by key; "" where all of the model is to be looked at.
+    """
+    return [key for key in visible if key not in held or key in concerned or "" in concerned]
 
 
 def differences(

@@ -21,7 +21,7 @@ from ..protocol.errors import PositionLost
 from ..protocol.held import held_of
 from ..protocol.rendered import Overflow
 from ..protocol.streams import Stream
-from .draining import return_after, sockets_of_loop
+from .draining import DRAINING, return_after, sockets_of_loop
 from .hub import hub_of_loop
 from .looks import DENIALS, TooLarge, admit, pks_of, status_of
 from .members import Member
@@ -46,7 +46,6 @@ RETRY = 2_000
 """How long a client is to wait after a cut before it comes back, in milliseconds."""
 SILENCE = 15.0
 """After how many seconds without an event a comment keeps proxies from closing the stream."""
-DRAINING = 4503
 
 
 class EventStream:

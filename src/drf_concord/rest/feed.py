@@ -110,24 +110,25 @@ class FeedMixin(Followed, _View):
             raise StreamUnavailable
         if not (has_feed(view) and (_is_said(view) or _is_harmless())):
             raise StreamUnavailable
-        self._require_whole()
-        return following.stream(self, *self._found)
+        return following.stream(self, self._log(), *self._found)
 
-    def _require_whole(self) -> None:
-        """Refuse a list that may show less of an object, or fewer, than one that is looked at alone.
+    def _log(self) -> str:
+        """Return the database whose log tells all that this list shows.
 
         Raises:
-            StreamUnavailable: it may, by the serializer that the view chooses for it.
+            StreamUnavailable: it may show less of an object, or fewer, than one that is looked at alone,
+                by the serializer that the view chooses for it.
             NotRecorded: it shows no rows of a model that is known.
         """
-        following.require_log(self)
+        using = following.require_log(self)
         if _is_said(type(self)):
-            return
+            return using
         one, several = self.get_serializer(self.get_model_class()()), self.get_serializer([], many=True)
         child = getattr(several, "child", None)
         whole = _is_library(type(several)) and type(child) is type(one)
         if not whole or list(getattr(child, "fields", ())) != list(getattr(one, "fields", ())):
             raise StreamUnavailable("This list cannot be followed. Ask for the list itself instead.")
+        return using
 
     @classmethod
     def get_extra_actions(cls) -> list[Any]:
@@ -145,8 +146,7 @@ class FeedMixin(Followed, _View):
         query: Any = request.query_params.copy()
         since = query.pop("since", [None])[-1]
         request._request.GET = query
-        self._require_whole()
-        return following.poll(self, since)
+        return following.poll(self, self._log(), since)
 
 
 def _is_ours(action: Any) -> bool:

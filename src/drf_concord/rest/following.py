@@ -20,19 +20,19 @@ from ..live.looks import Spec, TooLarge, pks_in, shown_in
 from ..live.mixins import unrecorded
 from ..live.places import places
 from ..live.requests import origin_of
-from ..live.resuming import differences, seal_of
+from ..live.resuming import differences, outdated, seal_of
 from ..live.routes import Missed
 from ..live.streams import EventStream
 from ..live.telling import render
 from ..live.views import ROUTED, Caller
 from ..protocol.errors import NotRecorded, PositionLost, TooManyObjects
 from ..protocol.held import Held, held_of
+from ..protocol.rendered import items_text
 from ..triggers import VENDORS
 from .responses import VARY
 
 if TYPE_CHECKING:
     from ..protocol.held import Seal
-    from ..protocol.positions import Position
     from ..protocol.rendered import Rendered
 
 __all__ = ["ROUTED", "poll", "require_log", "stream"]
@@ -40,18 +40,19 @@ __all__ = ["ROUTED", "poll", "require_log", "stream"]
 AGAIN = "What has changed since then cannot be told any more. Drop your copy and ask again without since."
 
 
-def stream(view: Any, user: Any, session: Any) -> StreamingHttpResponse:
+def stream(view: Any, using: str, user: Any, session: Any) -> StreamingHttpResponse:
     """Return the response that streams a view's list.
 
     Args:
         view: an instance that has admitted its request.
+        using: the database whose log tells of it.
         user: whom Django's middleware found, before REST framework asked.
         session: his session, or None.
 
     Raises:
-        NotRecorded, TooManyObjects, TooManyStreams
+        NotRecorded: no hub reads that log. TooManyObjects, TooManyStreams
     """
-    if require_log(view) != DEFAULT_DB_ALIAS:  # where hubs read
+    if using != DEFAULT_DB_ALIAS:  # where hubs read
         raise NotRecorded
     request = view.request
     caller = Caller({**request._request.scope, "user": user, "session": session})
@@ -69,13 +70,17 @@ def stream(view: Any, user: Any, session: Any) -> StreamingHttpResponse:
     return response
 
 
-def poll(view: Any, since: str | None) -> Response:
+def poll(view: Any, using: str, since: str | None) -> Response:
     """Answer all objects of a view's list, or what has changed since a position.
 
+    Args:
+        view: an instance that has admitted its request.
+        using: the database whose log tells of it.
+        since: what the last answer said; None for all objects.
+
     Raises:
-        PositionLost: that cannot be told. NotRecorded, TooManyObjects
+        PositionLost: that cannot be told. TooManyObjects
     """
-    using = require_log(view)
     spec = _spec(view, None)
     seal = seal_of(spec, view.request.user)
     view._alias = using  # a replica may lag behind the log
@@ -92,11 +97,8 @@ def _snapshot(view: Any, spec: Spec, seal: Seal, using: str) -> dict[str, Any]:
     position = log.position(using)
     items = [render(each, "CREATED", None) for each in shown_in(view, spec).values()]
     held = Held(seal, (_key(each) for each in items))
-    members = [
-        {"pk": json.loads(i.pk), "etag": i.etag, "version": i.version, "instance": json.loads(i.instance)}
-        for i in items
-    ]
-    return {"since": seal.close(position, held.digest), "items": members}
+    told = json.loads(f"{{{items_text(items, more=False)}}}")["items"]
+    return {"since": seal.close(position, held.digest), "items": told}
 
 
 def _since(view: Any, spec: Spec, seal: Seal, using: str, since: str) -> dict[str, Any]:
@@ -104,27 +106,21 @@ def _since(view: Any, spec: Spec, seal: Seal, using: str, since: str) -> dict[st
         given, digest = seal.open(since)
         # first what is visible: what is created after that is then known as a change
         before = pks_in(view, spec)
-        position, concerned = _read(given, spec, using)
+        position, found = log.resume_from(given, using=using)
     except PositionLost as lost:
         raise PositionLost(AGAIN, reason=lost.members["reason"]) from lost
+    concerned = Missed.of(found).by_key(spec)
     have = held_of(seal, digest, before, concerned)
     if have is None:
         raise PositionLost(AGAIN, reason="unknown")
     known, visible = set(have), pks_in(view, spec)  # and what went after it, too
-    # "" is in it where all of the model is to be looked at again
-    asked = [key for key in visible if key not in known or key in concerned or "" in concerned]
+    asked = outdated(known, visible, concerned)
     shown = shown_in(view, spec, asked) if asked else {}
     told = differences(spec, known, visible, shown, concerned)
     held = Held(seal, have)
     for each in told:
         held.put(_key(each), there=each.action != "DELETED")
     return {"since": seal.close(position, held.digest), "changes": [json.loads(t.session()) for t in told]}
-
-
-def _read(given: Position, spec: Spec, using: str) -> tuple[Position, Any]:
-    log.check_position(given, using=using)
-    position, found = log.read_after(given, using=using)
-    return position, Missed.of(found).by_key(spec)
 
 
 def _key(each: Rendered) -> str:

@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from ..live.draining import DRAINING, TIMEOUT, return_after, sockets_of_loop
 from ..protocol.frames import MAX_FRAME
-from .draining import TIMEOUT, return_after, sockets_of_loop
 from .outlet import Outlet
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ SHARE = 4
 """How many requests of one socket may be worked on at a time."""
 GRACE = 5.0
 """How long a close may take before the socket is dropped, in seconds."""
-RESTART, UNREADABLE, UNAUTHENTICATED, FORBIDDEN, DRAINING, SLOW = 1012, 4400, 4401, 4403, 4503, 4508
+RESTART, UNREADABLE, UNAUTHENTICATED, FORBIDDEN, SLOW = 1012, 4400, 4401, 4403, 4508
 
 
 class Socket:

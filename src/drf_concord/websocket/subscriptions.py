@@ -11,7 +11,7 @@ from django.http import Http404
 from msgspec import UNSET
 
 from ..conf import settings
-from ..live.looks import DENIALS, Spec, TooLarge
+from ..live.looks import DENIALS, Spec, TooLarge, status_of
 from ..live.members import Member
 from ..live.mixins import unrecorded
 from ..live.requests import origin_of
@@ -252,7 +252,5 @@ def _since(command: Follow) -> Position | None:
 
 
 def _status(refusal: Exception) -> int:
-    if isinstance(refusal, Http404):
-        return 404
-    status = getattr(refusal, "status_code", 403)
-    return 403 if status == 401 else int(status)
+    status = status_of(refusal)
+    return 403 if status == 401 else status
